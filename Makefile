@@ -1,0 +1,68 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+MODEL := .funcnet/models/smollm2-135m-instruct
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HF_HUB_OFFLINE := 1
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: install python3.11 with its venv module, or set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is missing: install it from your distribution or nodejs.org"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "Node.js $$(node --version) is too old: 20 or newer is needed"; exit 1; }
+
+.venv/.ready: requirements.lock pyproject.toml | prerequisites
+	@echo "[1/4] Python packages"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@.venv/bin/pip install --quiet torch==2.13.0
+	@.venv/bin/pip install --quiet --no-deps --editable .
+	@touch $@
+
+node_modules/.ready: package-lock.json | prerequisites
+	@echo "[2/4] EVM tools"
+	@npm ci --silent --no-audit --no-fund 2>/dev/null || npm ci --no-audit --no-fund
+	@touch $@
+
+out/.ready: node_modules/.ready .venv/.ready foundry.toml $(shell find contracts/src contracts/script contracts/solc -type f)
+	@echo "[3/4] contracts"
+	@forge build --quiet contracts/src contracts/script
+	@.venv/bin/python -m funcnet.export_abi
+	@touch $@
+
+$(MODEL)/tolerance.json: .venv/.ready
+	@echo "[4/4] model"
+	@.venv/bin/funcnet model prepare
+
+setup: out/.ready $(MODEL)/tolerance.json ## install and build everything (demo and test do it by themselves)
+
+demo: setup ## show the whole job: a real model, a real chain, a real database
+	@.venv/bin/funcnet demo
+
+test: setup ## check formats and types, run every test
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@forge fmt --check contracts
+	@forge test
+	@.venv/bin/pytest
+
+test-long: setup ## what takes longer than make test allows
+	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
+	@.venv/bin/pytest -m "long or not long"
+
+format: .venv/.ready ## format all code
+	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format . ; forge fmt contracts
+
+lock: ## resolve the dependencies anew
+	@.venv/bin/pip-compile --quiet --extra dev --generate-hashes --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --unsafe-package torch --unsafe-package function-network -o .funcnet/lock pyproject.toml
+	@{ head -1 requirements.lock; grep -v '^#' .funcnet/lock; } > .funcnet/lock.new && mv .funcnet/lock.new requirements.lock
+
+clean: ## remove what setup made
+	@rm -rf .venv node_modules out cache broadcast deployments .funcnet
+
+.PHONY: help prerequisites setup demo test test-long format lock clean

@@ -1,0 +1,60 @@
+"""The gateway: an OpenAI-compatible API over pipelines of stages.
+
+ApiError                an answer in OpenAI's error shape, with its HTTP status
+├── BadRequest          400; names the parameter
+├── WrongKey            401
+├── NoCredit            402; not retried by clients
+├── NoSuchModel         404
+├── TooManyRequests     429
+└── NoRoute             503 with Retry-After
+"""
+
+from typing import ClassVar
+
+
+class ApiError(Exception):
+    """``param`` names the request's field, ``code`` is stable for programs."""
+
+    status = 500
+    kind = "server_error"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        self.message = message
+        self.param = param
+        self.code = code
+        super().__init__(message)
+
+    def body(self) -> dict[str, object]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+class BadRequest(ApiError):
+    status = 400
+    kind = "invalid_request_error"
+
+
+class WrongKey(ApiError):
+    status = 401
+    kind = "authentication_error"
+
+
+class NoCredit(ApiError):
+    status = 402
+    kind = "insufficient_quota"
+
+
+class NoSuchModel(ApiError):
+    status = 404
+    kind = "invalid_request_error"
+
+
+class TooManyRequests(ApiError):
+    status = 429
+    kind = "rate_limit_error"
+
+
+class NoRoute(ApiError):
+    status = 503
+    kind = "service_unavailable"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "2"}

@@ -1,0 +1,215 @@
+"""Wires the gateway: settings, database, chain, routes."""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from psycopg_pool import PoolTimeout
+
+from api import ApiError, BadRequest, NoCredit, NoRoute, NoSuchModel, WrongKey, schema
+from api.budget import Budget
+from api.cover import Cover
+from api.jobs import Job, Jobs
+from api.keys import ApiKey, KeyStore
+from api.pipeline import StageFailed
+from api.routing import Router
+from api.text import TextModel
+from protocol import ProtocolError, SettingsError, Unavailable, logs
+from protocol.database import async_pool, migrate
+from protocol.keystore import read_account
+from protocol.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+
+def load_models(listing: str) -> dict[str, TextModel]:
+    """``NAME=MODEL_ID=FOLDER`` entries, comma-separated. Raises SettingsError."""
+    models = {}
+    for entry in filter(None, listing.split(",")):
+        parts = entry.split("=")
+        if len(parts) != 3:
+            raise SettingsError(f"FUNCNET_MODELS: {entry!r} is not of the form NAME=MODEL_ID=FOLDER")
+        name, model_id, folder = parts
+        models[name] = TextModel.load(name, bytes.fromhex(model_id.removeprefix("0x")), Path(folder))
+    if not models:
+        raise SettingsError("FUNCNET_MODELS lists no model; set it to NAME=MODEL_ID=FOLDER")
+    return models
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """The application; connections open when it starts."""
+    url = settings.database_url.get_secret_value()
+    migrate(url, "api")
+    chain = settings.chain()
+    account = read_account(settings.require_keystore(), settings.password())
+    models = load_models(settings.models)
+    pepper, admin = settings.key_pepper.get_secret_value(), settings.admin_token.get_secret_value()
+    if len(pepper) < 32 or len(admin) < 32:
+        raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
+    pool = async_pool(url)
+    keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
+    jobs = Jobs(chain, account, budget, router)
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()])
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await pool.open()
+        if released := await budget.reconcile():
+            log.info("released reservations of jobs cut off by a restart", jobs=released)
+        task = asyncio.create_task(cover.run())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await pool.close()
+
+    app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan)
+    _add_error_shapes(app)
+
+    async def caller(request: Request) -> ApiKey:
+        return await keys.authenticate(request.headers.get("authorization"))
+
+    def require_admin(request: Request) -> None:
+        token = (request.headers.get("authorization") or "").removeprefix("Bearer ")
+        if not hmac.compare_digest(token.encode(), admin.encode()):
+            raise WrongKey("this needs the gateway's admin token", code="invalid_admin_token")
+
+    @app.get("/livez")
+    def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        model = next(iter(models.values()))
+        try:
+            layers = await asyncio.to_thread(jobs._layer_count, model.model_id)
+            await asyncio.to_thread(router.choose, model.model_id, layers, 1, 1)
+        except (ApiError, ProtocolError) as error:
+            return JSONResponse({"reason": str(error)}, 503)
+        return JSONResponse({"reason": "ok"})
+
+    @app.get("/v1/models")
+    def list_models(_: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "0x" + model.model_id.hex()} for name, model in models.items()]
+        return {"object": "list", "data": entries}
+
+    @app.post("/v1/keys", status_code=201, dependencies=[Depends(require_admin)])
+    async def create_key(request: schema.KeyRequest) -> dict[str, Any]:
+        made = await keys.create(request.name, request.payer, None if request.budget is None else int(request.budget), request.models)
+        await cover.refresh_credit(request.payer)
+        return made
+
+    @app.get("/v1/keys", dependencies=[Depends(require_admin)])
+    async def list_keys() -> dict[str, Any]:
+        return {"data": await keys.list()}
+
+    @app.delete("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
+    async def revoke_key(key_id: str) -> dict[str, Any]:
+        if not await keys.revoke(key_id):
+            raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
+        return {"id": key_id, "revoked": True}
+
+    @app.get("/v1/receipts/{job_id}")
+    async def receipts(job_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+        job = await budget.job(job_id)
+        if job is None or job["payer"] != key.payer:
+            raise NoSuchModel(f"no job {job_id} of this payer", code="no_such_job")
+        return {**job, "verification": await cover.verification(job_id)}
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
+        model = models.get(request.model)
+        if model is None or (key.models is not None and request.model not in key.models):
+            raise NoSuchModel(f"model {request.model!r} is not listed here; known: {', '.join(models)}", "model", "model_not_found")
+        try:
+            job = await jobs.start(key, model, request)
+        except NoCredit:
+            await cover.refresh_credit(key.payer)
+            job = await jobs.start(key, model, request)
+        if request.stream:
+            with_usage = bool(request.stream_options and request.stream_options.include_usage)
+            return StreamingResponse(_events(job, with_usage), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        try:
+            text = "".join([piece async for piece in job.pieces()])
+        except StageFailed as error:
+            router.failed(error.provider)
+            raise NoRoute(str(error), code="stage_failed") from error
+        usage = schema.usage(job.prompt_tokens, len(job.tokens))
+        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra()))
+
+    async def _events(job: Job, with_usage: bool) -> AsyncIterator[str]:
+        name = job.model.name
+        yield _event(schema.chunk(job.id, name, {"role": "assistant", "content": ""}))
+        try:
+            async for piece in job.pieces():
+                yield _event(schema.chunk(job.id, name, {"content": piece}))
+        except StageFailed as error:
+            router.failed(error.provider)
+            yield _event(NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed").body())
+            yield "data: [DONE]\n\n"
+            return
+        usage = schema.usage(job.prompt_tokens, len(job.tokens))
+        final = schema.chunk(job.id, name, {}, job.outcome.finish)
+        # Cost and receipts always come; OpenAI's own usage chunk only where it was asked for, as its clients expect.
+        yield _event({**final, "function_network": job.extra()})
+        if with_usage:
+            yield _event(schema.usage_chunk(job.id, name, usage, job.extra()))
+        yield "data: [DONE]\n\n"
+
+    return app
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
+
+
+def _add_error_shapes(app: FastAPI) -> None:
+    """Every error leaves in OpenAI's shape, and every answer carries a request id and its time."""
+
+    def shaped(error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body(), error.status, headers=error.headers)
+
+    @app.exception_handler(ApiError)
+    async def ours(_: Request, error: ApiError) -> JSONResponse:
+        return shaped(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"] if part != "body")
+        return shaped(BadRequest(f"'{param}': {first['msg']} (got {first.get('input')!r:.80})", param, "invalid_value"))
+
+    @app.exception_handler(Unavailable)
+    @app.exception_handler(PoolTimeout)
+    async def unavailable(_: Request, error: Exception) -> JSONResponse:
+        return shaped(NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable"))
+
+    @app.middleware("http")
+    async def stamp(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        response = await proceed(request)
+        response.headers["x-request-id"] = request.headers.get("x-request-id", f"req_{uuid.uuid4().hex}")
+        response.headers["openai-processing-ms"] = str(int((time.perf_counter() - started) * 1000))
+        return response
+
+
+def main() -> None:
+    settings = GatewaySettings.load()
+    logs.configure(settings.log_level)
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port or 8000, log_level="warning", timeout_graceful_shutdown=5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What stands behind the gateway's promises: payers' credit read from the chain, its own bond allocated to providers, receipts handed in."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import structlog
+from eth_account.signers.local import LocalAccount
+from psycopg import Error as DatabaseError
+from psycopg_pool import AsyncConnectionPool
+
+from api.budget import Budget
+from protocol import ProtocolError
+from protocol.chain import Chain
+from protocol.units import FUNC
+
+log = structlog.get_logger()
+
+ALLOCATION = 100 * FUNC
+"""Bond for each provider that serves a listed model: what may be promised to it between two redemptions."""
+PAUSE_SECONDS = 1.0
+UNKNOWN_PROVIDER = "0x0000000000000000000000000000000000000000"
+
+
+@dataclass
+class Cover:
+    """One loop that keeps the gateway's books in step with the chain and the indexer."""
+
+    chain: Chain
+    account: LocalAccount
+    budget: Budget
+    pool: AsyncConnectionPool
+    indexer_url: str
+    model_ids: list[bytes]
+
+    async def run(self) -> None:
+        """Until cancelled; what fails is logged and tried again."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+            while True:
+                for work in (self._allocate(), self._refresh_all(), self._hand_in(http)):
+                    try:
+                        await work
+                    except (ProtocolError, DatabaseError, aiohttp.ClientError, TimeoutError) as error:
+                        log.warning("will try again", reason=str(error))
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def refresh_credit(self, payer: str) -> None:
+        """Read what the payer's limit lets this gateway take, with what was taken already, since vouchers are cumulative."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("SELECT provider, model_id FROM api.voucher WHERE payer = %s", (payer,))
+            streams = [(row["provider"], bytes.fromhex(row["model_id"].removeprefix("0x"))) for row in await cursor.fetchall()]
+        await self.budget.set_credit(payer, await asyncio.to_thread(self._credit, payer, streams))
+
+    def _credit(self, payer: str, streams: list[tuple[str, bytes]]) -> int:
+        gateway = self.account.address
+        free = [self.chain.call("PaymentEscrow", "available", payer, gateway, UNKNOWN_PROVIDER, model_id)[0] for model_id in self.model_ids]
+        redeemed = [self.chain.call("Settlement", "redeemedOf", payer, gateway, provider, model_id) for provider, model_id in streams]
+        return max(free, default=0) + sum(redeemed)
+
+    async def _refresh_all(self) -> None:
+        async with self.pool.connection() as connection:
+            rows = await (await connection.execute("SELECT address FROM api.payer")).fetchall()
+        for row in rows:
+            await self.refresh_credit(row["address"])
+
+    async def _allocate(self) -> None:
+        await asyncio.to_thread(self._allocate_now)
+
+    def _allocate_now(self) -> None:
+        """Give each provider of a listed model its allocation, as far as the bond goes."""
+        gateway = self.account.address
+        providers = {view[0] for model_id in self.model_ids for view in self.chain.call("ProviderRegistry", "offersFor", model_id)}
+        for provider in sorted(providers):
+            if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION:
+                continue
+            balance, allocated, thawing, _ = self.chain.call("PaymentEscrow", "bondOf", gateway)
+            if balance - allocated - thawing < ALLOCATION:
+                log.warning("bond is used up", provider=provider, free=balance - allocated - thawing)
+                return
+            self.chain.send(self.account, "PaymentEscrow", "allocate", provider, ALLOCATION)
+            log.info("allocated", provider=provider, amount=ALLOCATION)
+
+    async def _hand_in(self, http: aiohttp.ClientSession) -> None:
+        """Give the indexer the receipts of finished jobs, so that explorers can show them before they are anchored."""
+        for job in await self.budget.not_handed_in():
+            for entry in job["receipts"]:
+                async with http.post(f"{self.indexer_url}/v1/receipts", json=entry["receipt"]) as answer:
+                    if answer.status >= 500:
+                        return
+            await self.budget.mark_handed_in(job["id"])
+
+    async def verification(self, job_id: str) -> dict[str, Any] | None:
+        """What the indexer knows of a job: signed, anchored, verified or convicted; None while it cannot be asked."""
+        try:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http, http.get(
+                f"{self.indexer_url}/v1/jobs/{job_id}"
+            ) as answer:
+                return dict(await answer.json()) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None

@@ -1,0 +1,174 @@
+"""A job from request to settled receipts."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import structlog
+from eth_account.signers.local import LocalAccount
+
+from api import ApiError, BadRequest, NoRoute
+from api.budget import Budget
+from api.keys import ApiKey
+from api.pipeline import JobSpec, Pipeline, StageFailed
+from api.routing import Router, StageOffer
+from api.schema import ChatRequest
+from api.text import TextModel
+from protocol.chain import Chain
+from protocol.receipts import job_id, request_hash
+from protocol.sampling import SamplingParameters, session_seed
+
+log = structlog.get_logger()
+
+OPEN_TRIES = 3
+
+
+@dataclass
+class Outcome:
+    """What a finished job gives. ``receipts``: each stage's signed receipt, checkpoint and countersignature."""
+
+    cost: int = 0
+    finish: str = "stop"
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Job:
+    """One request on its way. ``pieces`` streams text; when it has ended ``outcome`` is complete."""
+
+    id: str
+    model: TextModel
+    pipeline: Pipeline
+    budget: Budget
+    stops: list[str]
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.pipeline.received
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.pipeline.spec.prompt)
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """Text as it comes; stop strings are left out. Closes and settles whatever happens, also when the reader goes away."""
+        ok = False
+        try:
+            async for piece in self._generate():
+                yield piece
+            ok = True
+        finally:
+            await asyncio.shield(self._settle(ok))
+
+    async def _generate(self) -> AsyncIterator[str]:
+        stream = self.model.stream()
+        held = ""
+        async for token in self.pipeline.tokens(lambda token: token in self.model.stop_tokens):
+            if token in self.model.stop_tokens:
+                break
+            held += stream.push(token)
+            cut = min((at for stop in self.stops if (at := held.find(stop)) >= 0), default=-1)
+            if cut >= 0:
+                held = held[:cut]
+                break
+            # A stop string may be half in: hold back what could be its beginning.
+            keep = max((n for stop in self.stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
+            if ready := held[: len(held) - keep]:
+                held = held[len(held) - keep :]
+                yield ready
+        else:
+            self.outcome.finish = "length"
+        if held:
+            yield held
+
+    async def _settle(self, ok: bool) -> None:
+        closed = await self.pipeline.close()
+        self.outcome.receipts = [msgspec.to_builtins(reply) for _, reply in closed]
+        self.outcome.cost = sum(receipt.amount for receipt, _ in closed)
+        await self.budget.finish(self.id, self.outcome.cost, len(self.tokens), self.outcome.receipts, ok)
+
+    def extra(self) -> dict[str, Any]:
+        """What the answer carries beside OpenAI's fields. Amounts in wei, as decimal strings."""
+        return {"job_id": self.id, "cost": str(self.outcome.cost), "token_ids": self.tokens, "receipts": self.outcome.receipts}
+
+
+@dataclass
+class Jobs:
+    """Starts jobs."""
+
+    chain: Chain
+    account: LocalAccount
+    budget: Budget
+    router: Router
+    layer_counts: dict[bytes, int] = field(default_factory=dict)
+
+    async def start(self, key: ApiKey, model: TextModel, request: ChatRequest) -> Job:
+        """Reserve, route and open, so that whatever can be refused is refused before a byte is sent. Raises ApiError."""
+        prompt = model.encode_chat([message.plain() for message in request.messages])
+        room = model.context - len(prompt)
+        if room < 1:
+            words = f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context} with the answer; shorten the messages"
+            raise BadRequest(words, "messages", "context_length_exceeded")
+        limit = request.token_limit(room)
+        sampling = self._sampling(model, request)
+        layers = await asyncio.to_thread(self._layer_count, model.model_id)
+        passed_over: set[str] = set()
+        reason = ""
+        for _ in range(OPEN_TRIES):
+            route = await asyncio.to_thread(self.router.choose, model.model_id, layers, len(prompt), limit, passed_over)
+            try:
+                pipeline = await self._open(key, model, JobSpec(b"", key.payer, model.model_id, prompt, limit, sampling), route)
+            except StageFailed as error:
+                log.warning("route failed", reason=str(error))
+                passed_over.add(error.provider)
+                self.router.failed(error.provider)
+                reason = str(error)
+                continue
+            return Job("0x" + pipeline.spec.job_id.hex(), model, pipeline, self.budget, request.stops)
+        raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
+
+    async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
+        """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
+        salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
+        spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
+        name = "0x" + spec.job_id.hex()
+        most = sum(stage.cost(len(spec.prompt), spec.max_tokens) for stage in route)
+        await self.budget.reserve(key, name, model.name, len(spec.prompt), most)
+        pipeline = Pipeline(self.chain, self.account, self.budget, spec, route)
+        try:
+            await pipeline.open()
+        except BaseException:
+            await pipeline.close()
+            await self.budget.finish(name, 0, 0, [], ok=False)
+            raise
+        return pipeline
+
+    def _sampling(self, model: TextModel, request: ChatRequest) -> SamplingParameters:
+        bias = request.logit_bias or {}
+        if unknown := [token for token in bias if not 0 <= token < model.vocabulary]:
+            raise BadRequest(f"'logit_bias' names token {unknown[0]}, the vocabulary ends at {model.vocabulary - 1}", "logit_bias")
+        seed = request.seed if request.seed is not None else secrets.randbits(63)
+        return SamplingParameters(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            min_p=request.min_p,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            logit_bias=bias,
+            seed=session_seed(seed % 2**64, model.model_id, 0),
+            stop_tokens=list(model.stop_tokens),
+        )
+
+    def _layer_count(self, model_id: bytes) -> int:
+        if model_id not in self.layer_counts:
+            self.layer_counts[model_id] = int(self.chain.call("ModelRegistry", "model", model_id)[2])
+        if not self.layer_counts[model_id]:
+            del self.layer_counts[model_id]
+            raise ApiError(f"model {model_id.hex()[:16]} is listed here but not registered on chain")
+        return self.layer_counts[model_id]

@@ -1,0 +1,103 @@
+"""Choose the stages for a job: the cheapest chain of offers that covers all layers."""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from api import NoRoute
+from protocol.chain import Chain, abi, named
+from protocol.receipts import execution_class_id, job_cost
+from protocol.units import LayerRange
+from protocol.wire import RouteStop
+
+FRESH_SECONDS = 2.0
+COOLDOWN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class StageOffer:
+    """An offer as the chain lists it, with how to reach its provider."""
+
+    stop: RouteStop
+    execution_class: bytes
+    input_price: int
+    cached_price: int
+    output_price: int
+
+    @property
+    def layers(self) -> LayerRange:
+        return LayerRange(self.stop.first_layer, self.stop.end_layer)
+
+    def cost(self, prompt: int, completion: int) -> int:
+        return job_cost(prompt, 0, completion, self.input_price, self.cached_price, self.output_price)
+
+
+def cheapest_route(offers: Sequence[StageOffer], layer_count: int, prompt: int, completion: int) -> list[StageOffer] | None:
+    """The chain of offers over ``[0, layer_count)`` of least cost, then of fewest stages, then earliest in the list; None where there is none.
+
+    A model that fits on one provider is not split at the same price: fewer stages win ties. A provider serves one stage of a job.
+    """
+    best: dict[int, tuple[int, int, list[StageOffer]]] = {0: (0, 0, [])}
+    for edge in range(layer_count):
+        if edge not in best:
+            continue
+        cost, hops, route = best[edge]
+        for offer in offers:
+            if offer.layers.first != edge or any(offer.stop.provider == stage.stop.provider for stage in route):
+                continue
+            candidate = (cost + offer.cost(prompt, completion), hops + 1, [*route, offer])
+            known = best.get(offer.layers.end)
+            if known is None or candidate[:2] < known[:2]:
+                best[offer.layers.end] = candidate
+    return best[layer_count][2] if layer_count in best else None
+
+
+@dataclass
+class Router:
+    """Offers from the chain, fresh to a few seconds; providers that just failed are passed over for a while."""
+
+    chain: Chain
+    execution_class: str = "float32/sdpa"
+    _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
+    _failed: dict[str, float] = field(default_factory=dict)
+
+    def offers(self, model_id: bytes) -> list[StageOffer]:
+        """All offers of a model by providers that may be given work. Blocks on the node at most every few seconds."""
+        looked, offers = self._offers.get(model_id, (-FRESH_SECONDS, []))
+        if time.monotonic() - looked > FRESH_SECONDS:
+            entry = next(e for e in abi("ProviderRegistry") if e.get("name") == "offersFor")
+            components = entry["outputs"][0]["components"]
+            answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
+            offers = [_stage_offer(named(components, answer)) for answer in answers]
+            self._offers[model_id] = (time.monotonic(), offers)
+        return offers
+
+    def choose(self, model_id: bytes, layer_count: int, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
+        """Raises NoRoute with the reason."""
+        now = time.monotonic()
+        wanted = execution_class_id(self.execution_class)
+        offers = [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
+        resting = {provider for provider, until in self._failed.items() if until > now} | set(passed_over)
+        usable = [offer for offer in offers if offer.stop.provider not in resting]
+        route = cheapest_route(usable, layer_count, prompt, completion)
+        if route is None:
+            covered = sorted({str(offer.layers) for offer in usable})
+            words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
+            rest = f", {len(resting)} provider(s) that just failed are passed over" if resting else ""
+            raise NoRoute(f"no chain of stages covers layers 0-{layer_count}: {words}{rest}; try again shortly", code="no_route")
+        return route
+
+    def failed(self, provider: str) -> None:
+        """Pass the provider over for a while."""
+        self._failed[provider] = time.monotonic() + COOLDOWN_SECONDS
+
+
+def _stage_offer(entry: dict[str, object]) -> StageOffer:
+    offer = entry["offer"]
+    assert isinstance(offer, dict)
+    digest = entry["tlsCertHash"]
+    assert isinstance(digest, bytes)
+    stop = RouteStop(
+        str(entry["provider"]), str(entry["operator"]), str(entry["endpoint"]), "0x" + digest.hex(), offer["firstLayer"], offer["endLayer"]
+    )
+    return StageOffer(stop, offer["executionClass"], offer["inputPrice"], offer["cachedPrice"], offer["outputPrice"])

@@ -1,0 +1,108 @@
+"""The OpenAI wire contract: requests in, chunks and completions out."""
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from api import BadRequest
+
+UNSUPPORTED = ("tools", "tool_choice", "functions", "function_call", "response_format", "logprobs", "top_logprobs", "audio", "modalities", "prediction")
+DEFAULT_MAX_TOKENS = 512
+
+
+class TextPart(BaseModel):
+    """One part of a message's content; only text is served."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """A chat message."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "user", "assistant", "developer"]
+    content: str | list[TextPart]
+
+    def plain(self) -> dict[str, str]:
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """``POST /v1/chat/completions``. Fields that would change the answer and are not served are refused by name."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: dict[int, float] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unsupported(cls, data: Any) -> Any:
+        for name in UNSUPPORTED:
+            if isinstance(data, dict) and data.get(name) not in (None, False, [], {"type": "text"}):
+                raise BadRequest(f"'{name}' is not supported here; leave it out", name, "unsupported_parameter")
+        if isinstance(data, dict) and data.get("n") not in (None, 1):
+            raise BadRequest(f"'n' is {data['n']!r}; only 1 is supported here", "n", "unsupported_parameter")
+        return data
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
+
+    def token_limit(self, room: int) -> int:
+        """The most tokens to generate in ``room``."""
+        asked = self.max_completion_tokens or self.max_tokens
+        return min(room, asked or DEFAULT_MAX_TOKENS)
+
+
+class KeyRequest(BaseModel):
+    """``POST /v1/keys``. ``budget``: wei as a decimal string, None for no limit of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = "default"
+    payer: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    budget: Annotated[str, Field(pattern=r"^\d+$")] | None = None
+    models: list[str] | None = None
+
+
+def completion(job: str, model: str, text: str, finish: str, usage: dict[str, int], extra: dict[str, Any]) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": None}
+    return {**_head(job, model, "chat.completion"), "choices": [choice], "usage": usage, "function_network": extra}
+
+
+def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    return {**_head(job, model, "chat.completion.chunk"), "choices": [choice]}
+
+
+def usage_chunk(job: str, model: str, usage: dict[str, int], extra: dict[str, Any]) -> dict[str, Any]:
+    """The last chunk: no choices, usage, cost and receipts."""
+    return {**_head(job, model, "chat.completion.chunk"), "choices": [], "usage": usage, "function_network": extra}
+
+
+def usage(prompt: int, completion_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": prompt + completion_tokens}
+
+
+def _head(job: str, model: str, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{job}", "object": kind, "created": int(time.time()), "model": model}

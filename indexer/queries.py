@@ -1,0 +1,105 @@
+"""The API's answers as SQL over the events."""
+
+PROVIDERS = """
+WITH of AS (SELECT args ->> 'provider' AS provider, * FROM indexer.event)
+SELECT r.provider,
+       r.args ->> 'operator' AS operator,
+       COALESCE((SELECT o.args ->> 'endpoint' FROM of o WHERE o.provider = r.provider AND o.name IN ('ProviderRegistered', 'EndpointChanged')
+                 ORDER BY block_number DESC, log_index DESC LIMIT 1), '') AS endpoint,
+       (SELECT COALESCE(e.args ->> 'remaining', e.args ->> 'active') FROM indexer.event e
+         WHERE e.contract = 'Staking' AND e.args ->> 'account' = r.provider AND e.name IN ('Staked', 'UnbondingStarted', 'Slashed')
+         ORDER BY block_number DESC, log_index DESC LIMIT 1) AS stake,
+       (SELECT COALESCE(sum((e.args ->> 'amount')::numeric), 0)::text FROM indexer.event e
+         WHERE e.name = 'Slashed' AND e.args ->> 'account' = r.provider) AS slashed,
+       (SELECT COALESCE(jsonb_agg(g.args - 'provider' ORDER BY g.block_number, g.log_index), '[]') FROM of g
+         WHERE g.provider = r.provider AND g.name = 'GpuRegistered') AS gpus,
+       (SELECT COALESCE(jsonb_agg(m.args -> 'offer' ORDER BY m.block_number, m.log_index), '[]') FROM of m
+         WHERE m.provider = r.provider AND m.name = 'OfferMade' AND NOT EXISTS (
+             SELECT 1 FROM of w WHERE w.provider = r.provider AND w.name = 'OfferWithdrawn' AND w.args -> 'offerId' = m.args -> 'offerId')
+       ) AS offers,
+       COALESCE((SELECT j.name = 'ProviderJailed' FROM of j WHERE j.provider = r.provider AND j.name IN ('ProviderJailed', 'ProviderUnjailed')
+                 ORDER BY block_number DESC, log_index DESC LIMIT 1), false) AS jailed,
+       (SELECT COALESCE(max((b.args -> 'batch' ->> 'lastNumber')::bigint), 0) FROM of b
+         WHERE b.provider = r.provider AND b.name = 'BatchAnchored') AS receipts,
+       (SELECT COALESCE(sum((p.args ->> 'net')::numeric), 0)::text FROM of p WHERE p.provider = r.provider AND p.name = 'Released') AS paid
+FROM of r WHERE r.name = 'ProviderRegistered' ORDER BY r.block_number, r.log_index
+"""
+
+REWARDS = """
+SELECT account, kind, sum(amount)::text AS amount, count(*) AS payments, max(tx_hash) FILTER (WHERE newest = 1) AS newest_tx FROM (
+    SELECT *, row_number() OVER (PARTITION BY account, kind ORDER BY block_number DESC, log_index DESC) AS newest FROM (
+        SELECT args ->> 'provider' AS account, 'provider' AS kind, (args ->> 'net')::numeric AS amount, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'Released'
+        UNION ALL
+        SELECT args -> 'redemption' ->> 'royaltyTo', 'royalty', (args -> 'redemption' -> 'parts' ->> 'royalty')::numeric,
+               tx_hash, block_number, log_index FROM indexer.event WHERE name = 'VoucherRedeemed'
+        UNION ALL
+        SELECT args ->> 'verifier', 'verifier', (args ->> 'amount')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'VerifierPaid'
+        UNION ALL
+        SELECT 'treasury', 'treasury', (args -> 'redemption' -> 'parts' ->> 'treasury')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'VoucherRedeemed'
+        UNION ALL
+        SELECT 'burned', 'burned', (args -> 'redemption' -> 'parts' ->> 'burned')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'VoucherRedeemed'
+    ) payment
+) ranked GROUP BY account, kind ORDER BY kind, account
+"""
+
+USAGE = """
+SELECT payer, gateway, model_id, count(DISTINCT job_id) AS jobs, sum(amount)::text AS amount,
+       sum(prompt_tokens) FILTER (WHERE layers LIKE '0-%%') AS prompt_tokens,
+       sum(completion_tokens) FILTER (WHERE layers LIKE '0-%%') AS completion_tokens
+FROM indexer.receipt GROUP BY payer, gateway, model_id ORDER BY payer
+"""
+
+BATCHES = """
+SELECT args ->> 'provider' AS provider, (args ->> 'batchId')::bigint AS batch_id, (args ->> 'epoch')::bigint AS epoch, args -> 'batch' AS batch,
+       args ->> 'tip' AS tip, tx_hash, block_number
+FROM indexer.event WHERE name = 'BatchAnchored' ORDER BY block_number DESC, log_index DESC LIMIT %(limit)s
+"""
+
+JOBS = """
+WITH batch AS (
+    SELECT args ->> 'provider' AS provider, (args ->> 'batchId')::bigint AS batch_id, (args ->> 'epoch')::bigint AS epoch, tx_hash,
+           (args -> 'batch' ->> 'firstNumber')::bigint AS first, (args -> 'batch' ->> 'lastNumber')::bigint AS last
+    FROM indexer.event WHERE name = 'BatchAnchored'
+), stage AS (
+    SELECT r.*, b.batch_id, b.tx_hash,
+           (SELECT count(*) FROM indexer.event d WHERE d.name = 'DutiesPosted' AND (d.args ->> 'epoch')::bigint = b.epoch
+              AND (d.args ->> 'count')::bigint > 0) AS checks,
+           (SELECT s.args ->> 'status' FROM indexer.event o JOIN indexer.event s ON s.name = 'DisputeClosed' AND s.args -> 'disputeId' = o.args -> 'disputeId'
+             WHERE o.name = 'DisputeOpened' AND o.args ->> 'provider' = r.provider
+               AND (o.args -> 'dispute' ->> 'receiptNumber')::bigint = r.number LIMIT 1) AS dispute
+    FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last
+)
+SELECT job_id, min(payer) AS payer, min(gateway) AS gateway, min(model_id) AS model_id, sum(amount)::text AS amount,
+       max(prompt_tokens) AS prompt_tokens, max(completion_tokens) AS completion_tokens,
+       CASE WHEN bool_or(dispute = '2') THEN 'convicted'
+            WHEN bool_and(batch_id IS NOT NULL AND checks > 0) THEN 'verified'
+            WHEN bool_and(batch_id IS NOT NULL) THEN 'anchored' ELSE 'signed' END AS status,
+       jsonb_agg(jsonb_build_object('provider', provider, 'layers', layers, 'number', number, 'amount', amount::text, 'batch', batch_id,
+                                    'tx', tx_hash, 'checks', checks) ORDER BY (split_part(layers, '-', 1))::int) AS stages
+FROM stage WHERE %(job)s::text IS NULL OR job_id = %(job)s
+GROUP BY job_id ORDER BY max(number) DESC LIMIT %(limit)s
+"""
+
+DISPUTES = """
+SELECT (o.args ->> 'disputeId')::bigint AS dispute_id, o.args ->> 'provider' AS provider, o.args ->> 'challenger' AS challenger,
+       o.args -> 'dispute' AS dispute, o.tx_hash AS opened_tx, c.tx_hash AS closed_tx, c.args -> 'status' AS status,
+       COALESCE(c.args ->> 'slashed', '0') AS slashed, c.args ->> 'refundOrdered' AS refund_ordered
+FROM indexer.event o LEFT JOIN indexer.event c ON c.name = 'DisputeClosed' AND c.args -> 'disputeId' = o.args -> 'disputeId'
+WHERE o.name = 'DisputeOpened' ORDER BY dispute_id DESC
+"""
+
+CHECKS = """
+SELECT args ->> 'verifier' AS verifier, (args ->> 'epoch')::bigint AS epoch, (args ->> 'count')::int AS count, args ->> 'root' AS root, tx_hash
+FROM indexer.event WHERE name = 'DutiesPosted' ORDER BY block_number DESC, log_index DESC
+"""
+
+HOLDERS = """
+SELECT DISTINCT account FROM (
+    SELECT args ->> 'from' AS account FROM indexer.event WHERE contract = 'FuncToken' AND name = 'Transfer'
+    UNION SELECT args ->> 'to' FROM indexer.event WHERE contract = 'FuncToken' AND name = 'Transfer'
+) a WHERE account <> '0x0000000000000000000000000000000000000000' ORDER BY account
+"""

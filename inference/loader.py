@@ -1,0 +1,166 @@
+"""Load a contiguous range of layers of any decoder that transformers knows.
+
+The model is built on the meta device, the layers that this stage does not own are replaced, and transformers' own loader then reads
+only what is left: it knows how to fuse experts and rename keys for each architecture, which a loader of ours would get wrong.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+from transformers.distributed import DistributedConfig
+from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
+
+from inference import CutError, LoadError
+from inference.weights import check_tensors
+from protocol.manifest import Manifest
+from protocol.units import LayerRange
+
+OWNED, FOREIGN = 0, 1
+
+
+class ForeignEmbedding(nn.Module):
+    """Stands where the embedding was: gives zeros of the right shape, which the first owned layer's input then replaces."""
+
+    def __init__(self, hidden_size: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.dtype = dtype
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*input_ids.shape, self.hidden_size, dtype=self.dtype, device=input_ids.device)
+
+
+@dataclass(frozen=True)
+class KeyOwners:
+    """Answers transformers' question which stage a checkpoint key belongs to; two ranks suffice: ours and foreign."""
+
+    layers: LayerRange
+    layers_path: str
+    foreign_modules: frozenset[str]
+    pp_rank: int = OWNED
+
+    def find_rank_for_key(self, key: str, num_layers: int, base_model_prefix: str) -> int | None:
+        return FOREIGN if self.is_foreign(key) else OWNED
+
+    def is_foreign(self, key: str) -> bool:
+        layer = re.match(rf"(?:\w+\.)*?{re.escape(self.layers_path.split('.')[-1])}\.(\d+)\.", key)
+        if layer:
+            return int(layer[1]) not in self.layers
+        return key.rpartition(".")[0] in self.foreign_modules
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """A model that holds only ``layers``; ``decoder`` is its base model and ``blocks`` the full-length list of layers."""
+
+    model: transformers.PreTrainedModel
+    decoder: nn.Module
+    blocks: nn.ModuleList
+    layers: LayerRange
+    is_first: bool
+    is_last: bool
+    loaded_keys: tuple[str, ...]
+
+
+def read_config(folder: Path) -> transformers.PretrainedConfig:
+    """The model's configuration. Raises LoadError where the folder holds none."""
+    if not (folder / "config.json").is_file():
+        raise LoadError(f"{folder} holds no config.json; give the folder of a safetensors model, or run `funcnet model prepare`")
+    return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def load_stage(
+    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa"
+) -> LoadedStage:
+    """Load layers ``[first, end)`` and, where the range reaches them, the embedding, the final norm and the head.
+
+    With a manifest each tensor that is read is first compared with it. Raises LoadError, TensorMismatch or CutError.
+    """
+    config = read_config(folder)
+    count = config.get_text_config(decoder=True).num_hidden_layers
+    if not 0 <= layers.first < layers.end <= count:
+        raise CutError(f"layers {layers} do not lie within 0-{count} of {folder.name}; choose a range inside it")
+    stage_class, holder = _stage_class(config, layers)
+    model, report = stage_class.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=attention,
+        distributed_config=DistributedConfig(),
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        raise LoadError(f"{folder} lacks {sorted(report['missing_keys'])[:3]}, which layers {layers} need; fetch the model again")
+    owners = holder[0]
+    keys = tuple(sorted(key for key in checkpoint_keys(folder) if not owners.is_foreign(key)))
+    if manifest is not None:
+        check_tensors(folder, manifest, keys)
+    decoder, blocks, _ = _find_blocks(model)
+    model.eval().requires_grad_(False)
+    return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
+
+
+def checkpoint_keys(folder: Path) -> list[str]:
+    """The names of all tensors in the folder's safetensors files."""
+    from inference.weights import open_tensors
+
+    return [name for name, _ in open_tensors(folder)]
+
+
+def _stage_class(config: transformers.PretrainedConfig, layers: LayerRange) -> tuple[type, list[KeyOwners]]:
+    """A subclass of the architecture's own class that keeps only ``layers``, and a holder that receives its key owners."""
+    base = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    holder: list[KeyOwners] = []
+
+    def maybe_distribute_model(cls: type, model: transformers.PreTrainedModel, *_: object) -> transformers.PreTrainedModel:
+        holder.append(_drop_foreign(model, layers))
+        return model
+
+    # transformers compares class names with the checkpoint's architecture in places, so the name stays.
+    return type(base.__name__, (base,), {"maybe_distribute_model": classmethod(maybe_distribute_model)}), holder
+
+
+def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> KeyOwners:
+    decoder, blocks, path = _find_blocks(model)
+    text = model.config.get_text_config(decoder=True)
+    for index in range(len(blocks)):
+        if index not in layers:
+            blocks[index] = PipelineIdentityLayer()
+    is_first, is_last = layers.first == 0, layers.end == len(blocks)
+    tied = bool(getattr(text, "tie_word_embeddings", False))
+    foreign: set[str] = set()
+
+    def drop(parent: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
+        for name, module in list(parent.named_children()):
+            if module is child:
+                setattr(parent, name, stand_in)
+        foreign.update(name for name, module in names.items() if module is child)
+
+    names = dict(model.named_modules())
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not is_first and not (tied and is_last):
+        drop(decoder, embedding, ForeignEmbedding(text.hidden_size, model.dtype))
+    if not is_last:
+        if tied:
+            model.all_tied_weights_keys = {}
+        drop(model, head, PipelineIdentityLayer())
+        for name in ("norm", "final_layernorm", "ln_f", "final_layer_norm"):
+            if hasattr(decoder, name):
+                drop(decoder, getattr(decoder, name), PipelineIdentityLayer())
+    owners = KeyOwners(layers, path, frozenset(foreign))
+    model._pp_stage = owners
+    return owners
+
+
+def _find_blocks(model: transformers.PreTrainedModel) -> tuple[nn.Module, nn.ModuleList, str]:
+    """The base model, its list of decoder layers and that list's path: the longest ModuleList of the base model."""
+    decoder = getattr(model, model.base_model_prefix)
+    lists = [(name, module) for name, module in decoder.named_children() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise CutError(f"{type(model).__name__} keeps its layers in no list, so it cannot be split")
+    name, blocks = max(lists, key=lambda item: len(item[1]))
+    return decoder, blocks, f"{model.base_model_prefix}.{name}"

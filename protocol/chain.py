@@ -1,0 +1,215 @@
+"""The chain client: contracts by name, calls, transactions, custom errors by name."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import requests
+from eth_abi import decode as abi_decode
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from web3 import HTTPProvider, Web3
+from web3.contract import Contract
+from web3.contract.contract import ContractFunction
+from web3.exceptions import ContractLogicError, TimeExhausted
+
+from protocol import Reverted, SettingsError, Unavailable
+from protocol.typed import Domain, receipts_domain, settlement_domain
+
+CONTRACTS = (
+    "AccessManager",
+    "FuncToken",
+    "Staking",
+    "ProviderRegistry",
+    "ModelRegistry",
+    "PaymentEscrow",
+    "VerifierSet",
+    "CommitmentLog",
+    "Settlement",
+    "Disputes",
+)
+RECEIPT_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the contracts are: ``deployments/<chainid>.json``."""
+
+    chain_id: int
+    from_block: int
+    addresses: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Deployment":
+        """Raises SettingsError where the file is missing or names a contract no address."""
+        try:
+            data = json.loads(path.read_text())
+            return cls(data["chainId"], data["fromBlock"], {name: data[name] for name in CONTRACTS})
+        except FileNotFoundError as error:
+            raise SettingsError(f"no deployment file at {path}; run the deploy script, or set FUNCNET_DEPLOYMENT") from error
+        except KeyError as error:
+            raise SettingsError(f"{path} names no address for {error}; deploy again with this version's script") from error
+
+
+@cache
+def abi(name: str) -> list[dict[str, Any]]:
+    """A contract's ABI, as exported from the Foundry build."""
+    text = (resources.files("protocol") / "abi" / f"{name}.json").read_text()
+    return list(json.loads(text))
+
+
+class Chain:
+    """One node and one deployment. Safe to use from several threads."""
+
+    def __init__(self, rpc_url: str, deployment: Deployment) -> None:
+        self.rpc_url = rpc_url
+        self.deployment = deployment
+        self.web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 20}))
+        self.contracts: dict[str, Contract] = {
+            name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name))
+            for name, address in deployment.addresses.items()
+        }
+        self._sending = threading.Lock()
+
+    def __getitem__(self, name: str) -> Contract:
+        return self.contracts[name]
+
+    def address(self, name: str) -> str:
+        return str(self.contracts[name].address)
+
+    @property
+    def receipts_domain(self) -> Domain:
+        return receipts_domain(self.deployment.chain_id, self.address("CommitmentLog"))
+
+    @property
+    def settlement_domain(self) -> Domain:
+        return settlement_domain(self.deployment.chain_id, self.address("Settlement"))
+
+    def now(self) -> int:
+        """The newest block's timestamp: the only clock that parties share."""
+        return int(self.web3.eth.get_block("latest")["timestamp"])
+
+    def call(self, contract: str, function: str, *args: Any) -> Any:
+        """A view call. Raises Reverted or Unavailable."""
+        bound = getattr(self.contracts[contract].functions, function)(*args)
+        with _translated(f"{contract}.{function}"):
+            return bound.call()
+
+    def send(self, account: LocalAccount, contract: str, function: str, *args: Any) -> str:
+        """Send a transaction and wait until it is mined; its hash as 0x hex. Raises Reverted or Unavailable."""
+        bound = getattr(self.contracts[contract].functions, function)(*args)
+        return self.send_bound(account, f"{contract}.{function}", bound)
+
+    def send_bound(self, account: LocalAccount, label: str, bound: ContractFunction) -> str:
+        with _translated(label):
+            with self._sending:
+                gas = int(bound.estimate_gas({"from": account.address}) * 1.4) + 20_000
+                nonce = self.web3.eth.get_transaction_count(account.address, "pending")
+                transaction = bound.build_transaction({"from": account.address, "nonce": nonce, "gas": gas})
+                raw = account.sign_transaction(transaction).raw_transaction
+                digest = self.web3.eth.send_raw_transaction(raw)
+            receipt = self.web3.eth.wait_for_transaction_receipt(digest, timeout=RECEIPT_TIMEOUT_SECONDS, poll_latency=0.1)
+            if receipt["status"] != 1:
+                bound.call({"from": account.address})  # raises with the reason, if it still holds
+                raise Reverted(label, "OutOfGasOrRaced")
+        return "0x" + bytes(digest).hex()
+
+    def send_native(self, account: LocalAccount, to: str, amount: int) -> str:
+        """Send the chain's native coin, for gas."""
+        with _translated("transfer"), self._sending:
+            transaction = {
+                "to": Web3.to_checksum_address(to),
+                "value": amount,
+                "gas": 21_000,
+                "gasPrice": self.web3.eth.gas_price * 2,
+                "nonce": self.web3.eth.get_transaction_count(account.address, "pending"),
+                "chainId": self.deployment.chain_id,
+            }
+            digest = self.web3.eth.send_raw_transaction(account.sign_transaction(transaction).raw_transaction)
+        self.web3.eth.wait_for_transaction_receipt(digest, timeout=RECEIPT_TIMEOUT_SECONDS, poll_latency=0.1)
+        return "0x" + bytes(digest).hex()
+
+
+def struct_values(contract: str, function: str, values: Any) -> dict[str, Any]:
+    """A call's tuple answer as a dict under the struct's member names."""
+    entry = next(e for e in abi(contract) if e.get("type") == "function" and e["name"] == function)
+    return named(entry["outputs"][0]["components"], values)
+
+
+def named(components: list[dict[str, Any]], values: Any) -> dict[str, Any]:
+    """Tuple values under their component names, nested structs and lists of structs included."""
+    out: dict[str, Any] = {}
+    for component, value in zip(components, values, strict=True):
+        if component["type"] == "tuple":
+            value = named(component["components"], value)
+        elif component["type"] == "tuple[]":
+            value = [named(component["components"], item) for item in value]
+        out[component["name"]] = value
+    return out
+
+
+class _translated:  # noqa: N801: reads as a statement
+    """Turns web3's and requests' errors into ours."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ContractLogicError):
+            name, values = decode_error(error.data)
+            raise Reverted(self.label, name or str(error), values) from error
+        if isinstance(error, requests.RequestException | TimeExhausted):
+            raise Unavailable(f"{self.label}: the node did not answer ({error}); check FUNCNET_RPC_URL and try again") from error
+
+
+def decode_error(data: object) -> tuple[str, tuple[object, ...]]:
+    """A custom error's name and values, from revert data as 0x hex; an empty name where it is not ours."""
+    if not isinstance(data, str) or len(data) < 10:
+        return "", ()
+    raw = bytes.fromhex(data.removeprefix("0x"))
+    name, types = _errors().get(raw[:4], ("", []))
+    return name, tuple(abi_decode(types, raw[4:])) if name else ()
+
+
+@cache
+def _errors() -> dict[bytes, tuple[str, list[str]]]:
+    found = {}
+    for entry in _entries():
+        if entry.get("type") == "error":
+            types = [_canonical(item) for item in entry["inputs"]]
+            found[keccak(f"{entry['name']}({','.join(types)})".encode())[:4]] = (entry["name"], types)
+    return found
+
+
+def _entries() -> Iterator[dict[str, Any]]:
+    for name in CONTRACTS:
+        yield from abi(name)
+
+
+def _canonical(item: dict[str, Any]) -> str:
+    kind = str(item["type"])
+    if kind.startswith("tuple"):
+        return f"({','.join(_canonical(part) for part in item['components'])}){kind.removeprefix('tuple')}"
+    return kind
+
+
+def wait_for_rpc(rpc_url: str, seconds: float = 20) -> int:
+    """Wait until the node answers; its chain id. Raises Unavailable."""
+    web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 2}))
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return int(web3.eth.chain_id)
+        except requests.RequestException as error:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"no node answers at {rpc_url} after {seconds:.0f} s; start it, or set FUNCNET_RPC_URL") from error
+            time.sleep(0.1)

@@ -1,0 +1,42 @@
+"""PostgreSQL for the services that keep state there: a pool, and plain SQL migrations."""
+
+from importlib import resources
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from protocol import SettingsError
+
+MIGRATION_LOCK = 0x46554E43
+
+
+def require_url(url: str) -> str:
+    """Raises SettingsError where none is set."""
+    if not url:
+        raise SettingsError("no database is set; set FUNCNET_DATABASE_URL to a PostgreSQL address, as in postgresql://user@host/name")
+    return url
+
+
+def open_pool(url: str, size: int = 4) -> ConnectionPool:
+    """A pool for threads; rows come as dicts."""
+    return ConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=True)
+
+
+def async_pool(url: str, size: int = 10) -> AsyncConnectionPool:
+    """A pool for an event loop; the caller opens it there."""
+    return AsyncConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=False)
+
+
+def migrate(url: str, package: str) -> None:
+    """Run the package's ``migrations/*.sql`` that have not run, in the order of their names, each in a transaction."""
+    with Connection.connect(require_url(url)) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+        connection.execute("CREATE TABLE IF NOT EXISTS migration (package TEXT, name TEXT, PRIMARY KEY (package, name))")
+        rows = connection.execute("SELECT name FROM migration WHERE package = %s", (package,))
+        ran = {row[0] for row in rows}
+        files = sorted((f for f in (resources.files(package) / "migrations").iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+        for file in files:
+            if file.name not in ran:
+                connection.execute(file.read_text().encode())
+                connection.execute("INSERT INTO migration VALUES (%s, %s)", (package, file.name))

@@ -1,0 +1,163 @@
+"""What the parties of a job sign: offers, checkpoints, receipts, vouchers. Design sections 3 and 5."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eth_abi import encode as abi_encode
+from eth_hash.auto import keccak
+
+from protocol.typed import U16, U32, U64, U128, Addr, Bytes32, TypedStruct
+from protocol.units import TOKENS_PER_PRICE, JobId, LayerRange, Wei
+
+
+@dataclass(frozen=True)
+class SessionOffer(TypedStruct):
+    """The gateway's signed order to one stage.
+
+    ``epoch`` fences: it is raised when a stage is replaced. ``sampling_hash`` is that of the pinned sampling parameters, ``prompt_root``
+    the RFC 6962 root over the prompt's row leaves at boundary 0, ``salt`` the session's, ``expires_at`` in chain seconds.
+    """
+
+    TYPE_NAME: ClassVar[str] = "SessionOffer"
+    job_id: Bytes32
+    payer: Addr
+    gateway: Addr
+    provider: Addr
+    model_id: Bytes32
+    first_layer: U16
+    end_layer: U16
+    execution_class: Bytes32
+    epoch: U64
+    input_price: U128
+    cached_price: U128
+    output_price: U128
+    prompt_tokens: U32
+    max_tokens: U32
+    prompt_root: Bytes32
+    sampling_hash: Bytes32
+    route_hash: Bytes32
+    salt: Bytes32
+    expires_at: U64
+
+    @property
+    def layers(self) -> LayerRange:
+        return LayerRange(self.first_layer, self.end_layer)
+
+
+@dataclass(frozen=True)
+class Checkpoint(TypedStruct):
+    """A stage's claim about its rows: roots over rows in from position 0 and over rows out from ``first_position``.
+
+    ``count`` is the number of rows out; ``previous`` the struct hash of the checkpoint before, or zero.
+    """
+
+    TYPE_NAME: ClassVar[str] = "Checkpoint"
+    job_id: Bytes32
+    provider: Addr
+    epoch: U64
+    first_layer: U16
+    end_layer: U16
+    first_position: U32
+    count: U32
+    root_in: Bytes32
+    root_out: Bytes32
+    previous: Bytes32
+
+
+@dataclass(frozen=True)
+class Countersignature(TypedStruct):
+    """The receiver's word that the rows it received have the root that the sender signed."""
+
+    TYPE_NAME: ClassVar[str] = "Countersignature"
+    checkpoint: Bytes32
+    root: Bytes32
+
+
+@dataclass(frozen=True)
+class StageReceipt(TypedStruct):
+    """Invoice, proof of usage and evidence: ``ReceiptLib.Receipt`` on chain. ``checkpoint`` is the last one's struct hash."""
+
+    TYPE_NAME: ClassVar[str] = "StageReceipt"
+    provider: Addr
+    number: U64
+    job_id: Bytes32
+    payer: Addr
+    gateway: Addr
+    model_id: Bytes32
+    first_layer: U16
+    end_layer: U16
+    execution_class: Bytes32
+    epoch: U64
+    first_position: U32
+    position_count: U32
+    cached_count: U32
+    checkpoint: Bytes32
+    prompt_tokens: U32
+    completion_tokens: U32
+    input_price: U128
+    cached_price: U128
+    output_price: U128
+    amount: U128
+
+    @property
+    def layers(self) -> LayerRange:
+        return LayerRange(self.first_layer, self.end_layer)
+
+    def abi_tuple(self) -> tuple[object, ...]:
+        """The values in the order of the contract's struct."""
+        return tuple(self.message().values())
+
+
+@dataclass(frozen=True)
+class Voucher(TypedStruct):
+    """The gateway's promise to a provider: ``cumulative`` wei over the stream (payer, gateway, provider, model)."""
+
+    TYPE_NAME: ClassVar[str] = "Voucher"
+    payer: Addr
+    gateway: Addr
+    provider: Addr
+    model_id: Bytes32
+    cumulative: U128
+
+    def abi_tuple(self) -> tuple[object, ...]:
+        return tuple(self.message().values())
+
+
+@dataclass(frozen=True)
+class EvidenceRequest(TypedStruct):
+    """A request for a receipt's rows. ``part``: 0 rows in, 1 rows out. ``commitment``: salted hash of the requester's replay, for rows out."""
+
+    TYPE_NAME: ClassVar[str] = "EvidenceRequest"
+    requester: Addr
+    provider: Addr
+    number: U64
+    part: U16
+    commitment: Bytes32
+    expires_at: U64
+
+
+def job_id(gateway: str, gateway_nonce: int, request_hash: bytes) -> JobId:
+    """``keccak256(abi.encode(gateway, gatewayNonce, requestHash))``."""
+    return JobId(keccak(abi_encode(["address", "uint256", "bytes32"], [gateway, gateway_nonce, request_hash])))
+
+
+def request_hash(salt: bytes, body: bytes) -> bytes:
+    """Hash of a request's bytes under a 32-byte salt, so that a short prompt cannot be guessed from its hash."""
+    return keccak(salt + body)
+
+
+def execution_class_id(name: str) -> bytes:
+    """A class name such as ``float32/sdpa`` as bytes32."""
+    return keccak(name.encode())
+
+
+EXECUTION_CLASSES = {
+    execution_class_id(name): name for name in ("float32/sdpa", "float32/eager", "bfloat16/sdpa", "bfloat16/eager")
+}
+"""The classes that stages may declare, by id; the part before the slash is the rows' dtype on the wire."""
+
+
+def job_cost(prompt: int, cached: int, completion: int, input_price: int, cached_price: int, output_price: int) -> Wei:
+    """Wei for one stage's part of a job; prices are per million tokens. Rounds down, against the provider who claims it."""
+    total = (prompt - cached) * input_price + cached * cached_price + completion * output_price
+    return Wei(total // TOKENS_PER_PRICE)

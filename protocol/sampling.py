@@ -1,0 +1,113 @@
+"""Seeded sampling that a verifier can repeat. Design section 3, step 3.
+
+Order: penalties, bias, mask, temperature, top-k, top-p, min-p, then ``argmax(logits / T + Gumbel(seed, position, token))`` in float32 with
+counter-based noise, ties to the lower id; greedy when T is 0. The Gumbel-max trick draws from the softmax exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from eth_hash.auto import keccak
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+
+
+class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Pinned for a session. ``top_k`` 0 and ``top_p`` 1 mean off; penalties as in the OpenAI API."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int = 0
+    stop_tokens: list[int] = []
+
+    def digest(self) -> bytes:
+        """keccak of the canonical JSON: keys sorted, no spaces."""
+        return keccak(msgspec.json.encode(self, order="sorted"))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "SamplingParameters":
+        return msgspec.convert(data, cls, strict=False)
+
+
+def session_seed(user_seed: int, model_id: bytes, choice: int) -> int:
+    """128-bit seed: ``H(user seed, model id, choice index)``."""
+    raw = keccak(user_seed.to_bytes(8, "little", signed=False) + model_id + choice.to_bytes(4, "little"))
+    return int.from_bytes(raw[:16], "little")
+
+
+def gumbel_noise(seed: int, position: int, vocabulary: int) -> Logits:
+    """Gumbel noise float32 [vocabulary] for one position: Philox 4x64-10 keyed by the seed, with the position in the counter.
+
+    Token ``t`` gets the ``t``-th 64-bit output, so its noise depends on nothing but (seed, position, token). The uniform keeps 53 bits and lies
+    strictly inside (0, 1); logarithms are taken in float64 and rounded once.
+    """
+    source = np.random.Philox(key=seed, counter=position << 192)
+    uniform = ((source.random_raw(vocabulary) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return np.asarray(-np.log(-np.log(uniform)), dtype=np.float32)
+
+
+def sample(logits: Logits, parameters: SamplingParameters, position: int, generated: Sequence[int] = ()) -> int:
+    """The token at ``position``, the index of the row that the logits [vocabulary] float32 come from."""
+    scores = _adjust(logits, parameters, generated)
+    if parameters.temperature == 0.0:
+        return int(scores.argmax())
+    scores = scores / np.float32(parameters.temperature)
+    kept = kept_set(scores, parameters)
+    noisy = np.where(kept, scores + gumbel_noise(parameters.seed, position, len(scores)), np.float32(-np.inf))
+    return int(noisy.argmax())
+
+
+def token_margin(logits: Logits, parameters: SamplingParameters, position: int, token: int, generated: Sequence[int] = ()) -> float:
+    """How far ``token`` is from being sampled: 0 where it is the one, else the best noisy score less its own.
+
+    A token outside the kept set scores its distance to the cut. ``inf`` outside the vocabulary.
+    """
+    if not 0 <= token < len(logits):
+        return float("inf")
+    scores = _adjust(logits, parameters, generated)
+    if parameters.temperature == 0.0:
+        return float(scores.max() - scores[token])
+    scores = scores / np.float32(parameters.temperature)
+    kept = kept_set(scores, parameters)
+    if not kept[token]:
+        return float(scores[kept].min() - scores[token])
+    noisy = scores + gumbel_noise(parameters.seed, position, len(scores))
+    return float(noisy[kept].max() - noisy[token])
+
+
+def kept_set(scores: Logits, parameters: SamplingParameters) -> NDArray[np.bool_]:
+    """Which tokens survive top-k, top-p and min-p, given scores after temperature. The most likely one always does."""
+    kept = np.ones(len(scores), dtype=bool)
+    order = np.argsort(-scores, kind="stable")
+    if 0 < parameters.top_k < len(scores):
+        kept[order[parameters.top_k :]] = False
+    if parameters.top_p < 1.0 or parameters.min_p > 0.0:
+        live = order[kept[order]]
+        weights = np.exp((scores[live] - scores[order[0]]).astype(np.float64))
+        probabilities = weights / weights.sum()
+        if parameters.top_p < 1.0:
+            before = np.cumsum(probabilities) - probabilities
+            kept[live[before >= parameters.top_p]] = False
+        if parameters.min_p > 0.0:
+            kept[live[probabilities < parameters.min_p * probabilities[0]]] = False
+    kept[order[0]] = True
+    return kept
+
+
+def _adjust(logits: Logits, parameters: SamplingParameters, generated: Sequence[int]) -> Logits:
+    scores = logits.astype(np.float32, copy=True)
+    if generated and (parameters.presence_penalty or parameters.frequency_penalty):
+        tokens, counts = np.unique(np.asarray(generated, dtype=np.int64), return_counts=True)
+        scores[tokens] -= np.float32(parameters.presence_penalty) + np.float32(parameters.frequency_penalty) * counts.astype(np.float32)
+    for token, bias in parameters.logit_bias.items():
+        if 0 <= token < len(scores):
+            scores[token] += np.float32(bias)
+    return scores

@@ -1,0 +1,115 @@
+"""All settings of all services: environment variables (FUNCNET_*), a TOML file (FUNCNET_SETTINGS), or flags that set the same names.
+
+Secrets have a ``*_FILE`` twin that names a file holding them.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from protocol import SettingsError
+from protocol.chain import Chain, Deployment
+from protocol.units import LayerRange
+
+S = TypeVar("S", bound="NetworkSettings")
+
+
+class NetworkSettings(BaseSettings):
+    """What every service needs."""
+
+    model_config = SettingsConfigDict(env_prefix="FUNCNET_", extra="ignore", populate_by_name=True)
+
+    rpc_url: str = Field("http://127.0.0.1:8545", description="JSON-RPC address of the chain")
+    deployment: Path = Field(Path("deployments/31337.json"), description="file that names the contracts' addresses")
+    data_dir: Path = Field(Path(".funcnet"), description="where the service keeps its state")
+    host: str = Field("127.0.0.1", description="address to bind to; loopback unless told otherwise")
+    port: int = Field(0, ge=0, le=65535, description="port to bind to")
+    keystore: Path | None = Field(None, description="keystore file of the service's hot key")
+    keystore_password_file: Path | None = Field(None, description="file that holds the keystore's password")
+    log_level: str = Field("INFO", description="least severe level to log")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get("FUNCNET_SETTINGS")
+        return (init_settings, env_settings, *([TomlConfigSettingsSource(settings_cls, Path(file))] if file else []))
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read all sources; flags that are None count as not given. Raises SettingsError that lists every fault at once."""
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            faults = "; ".join(f"FUNCNET_{str(e['loc'][0]).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+            raise SettingsError(faults) from None
+
+    def password(self) -> str:
+        """The keystore's password. Raises SettingsError where no file names it."""
+        return read_password(self.keystore_password_file, "FUNCNET_KEYSTORE_PASSWORD_FILE")
+
+    def require_keystore(self) -> Path:
+        if self.keystore is None:
+            raise SettingsError("no keystore is set; set FUNCNET_KEYSTORE to the hot key's keystore file")
+        return self.keystore
+
+    def chain(self) -> Chain:
+        return Chain(self.rpc_url, Deployment.read(self.deployment))
+
+
+def read_password(file: Path | None, variable: str) -> str:
+    """A password from its file. Raises SettingsError naming the variable to set."""
+    if file is None or not file.is_file():
+        raise SettingsError(f"no password file at {file}; set {variable}")
+    return file.read_text().strip()
+
+
+class ProviderSettings(NetworkSettings):
+    """provider-agent."""
+
+    owner: str = Field("", description="the provider's owner (cold) address")
+    model_dir: Path = Field(Path(".funcnet/models/smollm2-135m-instruct"), description="folder of the safetensors model")
+    layers: str = Field("0-30", description="layers to serve, FIRST-END")
+    execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
+    threads: int = Field(1, ge=1, description="threads of the compute process")
+    anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
+    fault: str = Field("", description="fault to inject, for tests and the demo only: int8-weights")
+
+    @property
+    def layer_range(self) -> LayerRange:
+        try:
+            return LayerRange.parse(self.layers)
+        except ValueError as error:
+            raise SettingsError(f"FUNCNET_LAYERS: {error}") from None
+
+
+class VerifierSettings(NetworkSettings):
+    """The verifier service and its replay worker."""
+
+    database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
+    bls_keystore: Path | None = Field(None, description="keystore file of the BLS secret")
+    bls_keystore_password_file: Path | None = Field(None, description="file that holds that keystore's password")
+    model_dir: Path = Field(Path(".funcnet/models/smollm2-135m-instruct"), description="folder of the safetensors model")
+    broker_dir: Path = Field(Path(".funcnet/broker"), description="folder of the filesystem broker, where no FUNCNET_BROKER_URL is set")
+    broker_url: str = Field("", description="Celery broker, such as redis:// or amqp://; empty for the filesystem")
+    threads: int = Field(1, ge=1, description="threads of a replay worker")
+
+
+class IndexerSettings(NetworkSettings):
+    """The indexer."""
+
+    database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
+    poll_seconds: float = Field(0.3, gt=0, description="pause between two looks at the head")
+
+
+class GatewaySettings(NetworkSettings):
+    """The gateway."""
+
+    database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
+    key_pepper: SecretStr = Field(SecretStr(""), description="server-side secret of the API-key hashes")
+    admin_token: SecretStr = Field(SecretStr(""), description="bearer token of the key administration")
+    models: str = Field("", description="model names that this gateway lists: NAME=MODEL_ID=FOLDER, comma-separated")
+    indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status")

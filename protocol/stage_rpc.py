@@ -1,0 +1,81 @@
+"""Client side of a stage's gRPC service, with the server's certificate pinned to the hash that its provider registered."""
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+import msgspec
+
+from protocol import ProtocolError
+from protocol.wire import SERVICE
+
+R = TypeVar("R")
+OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+TLS_NAME = "stage.funcnet"
+"""The name in every stage's self-signed certificate; identity comes from the pinned hash alone."""
+
+
+class StageUnavailable(ProtocolError):
+    """The stage cannot be reached, or shows another certificate than it registered. A retry elsewhere can help."""
+
+
+class StageRefused(ProtocolError):
+    """The stage answered with an error; its words say why."""
+
+
+class StageClient:
+    """One channel to one stage. Endpoints are ``grpcs://HOST:PORT``."""
+
+    def __init__(self, channel: grpc.aio.Channel, endpoint: str) -> None:
+        self.channel = channel
+        self.endpoint = endpoint
+
+    @classmethod
+    async def connect(cls, endpoint: str, tls_cert_hash: bytes) -> "StageClient":
+        """Fetch the certificate, compare it with the hash, and only then trust it. Raises StageUnavailable."""
+        url = urlsplit(endpoint)
+        if url.scheme != "grpcs" or not url.hostname or not url.port:
+            raise StageUnavailable(f"endpoint {endpoint!r} is not of the form grpcs://HOST:PORT")
+        try:
+            pem = await asyncio.to_thread(ssl.get_server_certificate, (url.hostname, url.port), timeout=5)
+        except OSError as error:
+            raise StageUnavailable(f"no stage answers at {endpoint} ({error})") from error
+        if hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest() != tls_cert_hash:
+            raise StageUnavailable(f"{endpoint} shows another certificate than its provider registered")
+        credentials = grpc.ssl_channel_credentials(root_certificates=pem.encode())
+        options = [*OPTIONS, ("grpc.ssl_target_name_override", TLS_NAME)]
+        return cls(grpc.aio.secure_channel(f"{url.hostname}:{url.port}", credentials, options), endpoint)
+
+    async def call(self, method: str, request: msgspec.Struct, reply: type[R], timeout: float = 20) -> R:
+        """A unary call. Raises StageUnavailable or StageRefused."""
+        try:
+            raw = await self.channel.unary_unary(f"/{SERVICE}/{method}")(msgspec.json.encode(request), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self.endpoint) from error
+        return msgspec.json.decode(raw, type=reply)
+
+    def rows(self) -> Any:
+        """The bidirectional stream of frames."""
+        return self.channel.stream_stream(f"/{SERVICE}/Rows")()
+
+    async def stream(self, method: str, request: msgspec.Struct) -> AsyncIterator[bytes]:
+        """A call that answers with a stream. Raises StageUnavailable or StageRefused."""
+        try:
+            async for message in self.channel.unary_stream(f"/{SERVICE}/{method}")(msgspec.json.encode(request)):
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self.endpoint) from error
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+
+def translate(error: grpc.aio.AioRpcError, endpoint: str) -> ProtocolError:
+    """gRPC's status as one of ours: what a retry elsewhere can help, and what not."""
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+        return StageUnavailable(f"{endpoint}: {error.details()}")
+    return StageRefused(f"{endpoint}: {error.details()}")

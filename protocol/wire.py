@@ -1,0 +1,152 @@
+"""What travels between gateway, stages and verifiers: frames on streams, msgspec messages in calls."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+from eth_hash.auto import keccak
+
+from protocol.typed import Signed
+
+SERVICE = "funcnet.Stage"
+VERSION = 1
+_HEADER = struct.Struct("<BBBB32sIIIIII")
+HEADER_BYTES = _HEADER.size
+
+
+class Kind(IntEnum):
+    """ATTACH opens a stream for a session. ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures, ERROR a reason."""
+
+    ATTACH = 0
+    ROWS = 1
+    CHECKPOINT = 2
+    COUNTERSIGN = 3
+    TOKEN = 4
+    ERROR = 5
+
+
+DTYPE_CODES = {"token": 0, "float32": 1, "bfloat16": 2}
+CHECKPOINT_FOLLOWS = 1
+"""Flag on ROWS: the sender's checkpoint over these rows comes next; the receiver waits for it before it goes on."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Fixed-size header and raw payload. ``position``: of the first row; ``step`` counts frames of a session from 0."""
+
+    kind: Kind
+    session: bytes
+    payload: bytes = b""
+    dtype: str = "token"
+    flags: int = 0
+    epoch: int = 0
+    step: int = 0
+    position: int = 0
+    rows: int = 0
+    hidden: int = 0
+
+    def encode(self) -> bytes:
+        head = (VERSION, self.kind, DTYPE_CODES[self.dtype], self.flags, self.session)
+        return _HEADER.pack(*head, self.epoch, self.step, self.position, self.rows, self.hidden, len(self.payload)) + self.payload
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Frame":
+        """Raises ValueError for another version, an unknown kind or dtype, or a length that does not fit."""
+        if len(raw) < HEADER_BYTES:
+            raise ValueError(f"a frame of {len(raw)} bytes is shorter than its {HEADER_BYTES}-byte header")
+        version, kind, dtype, flags, session, epoch, step, position, rows, hidden, length = _HEADER.unpack_from(raw)
+        names = {code: name for name, code in DTYPE_CODES.items()}
+        if version != VERSION or dtype not in names or length != len(raw) - HEADER_BYTES:
+            raise ValueError(f"a frame of version {version}, dtype {dtype} and {length} bytes is none of ours")
+        return cls(Kind(kind), session, raw[HEADER_BYTES:], names[dtype], flags, epoch, step, position, rows, hidden)
+
+
+class RouteStop(msgspec.Struct, frozen=True):
+    """One stage on a job's route; ``tls_cert_hash`` as 0x hex."""
+
+    provider: str
+    operator: str
+    endpoint: str
+    tls_cert_hash: str
+    first_layer: int
+    end_layer: int
+
+
+class OpenRequest(msgspec.Struct, frozen=True):
+    """Opens a session at one stage. ``prompt`` holds the prompt's token ids, for the first stage and the last."""
+
+    offer: Signed
+    route: list[RouteStop]
+    sampling: dict[str, Any]
+    prompt: list[int]
+
+
+class OpenReply(msgspec.Struct, frozen=True):
+    """``execution_class``: the class that the stage will run in."""
+
+    execution_class: str
+
+
+class AttachRequest(msgspec.Struct, frozen=True):
+    """Subscribes the gateway to the last stage's tokens."""
+
+    job_id: str
+    epoch: int
+
+
+class CloseRequest(msgspec.Struct, frozen=True):
+    """Ends a session; the voucher covers the amount due for ``completion_tokens``."""
+
+    job_id: str
+    epoch: int
+    completion_tokens: int
+    voucher: Signed
+
+
+class CloseReply(msgspec.Struct, frozen=True):
+    """The stage's receipt with the checkpoint it names and, where there is a next stage, that one's countersignature."""
+
+    receipt: Signed
+    checkpoint: Signed
+    countersignature: Signed | None
+
+
+class BatchAsk(msgspec.Struct, frozen=True):
+    """Asks for an anchored batch's receipts; anyone may, since receipts hold no prompt."""
+
+    batch_id: int
+
+
+class BatchReply(msgspec.Struct, frozen=True):
+    """The receipts in the order of their numbers."""
+
+    receipts: list[Signed]
+
+
+class EvidenceAsk(msgspec.Struct, frozen=True):
+    """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or -1."""
+
+    request: Signed
+    duty_signature: str = ""
+    dispute: int = -1
+
+
+class EvidenceHead(msgspec.Struct, frozen=True):
+    """First message of an evidence stream; the rows follow as raw chunks."""
+
+    receipt: Signed
+    checkpoint: Signed
+    offer: Signed
+    sampling: dict[str, Any]
+    prompt: list[int]
+    batch_id: int
+    proof: list[str]
+    row_bytes: int
+    row_count: int
+
+
+def route_hash(route: list[RouteStop]) -> bytes:
+    """keccak of the route's JSON, which every offer of a job names."""
+    return keccak(msgspec.json.encode(route))

@@ -1,0 +1,109 @@
+"""Wires the provider-agent: settings, keys, model, server, loops."""
+
+import asyncio
+import fcntl
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO
+
+import grpc
+import structlog
+import torch
+import transformers
+
+from inference.classes import ExecutionClass
+from inference.executor import StageExecutor
+from inference.loader import load_stage
+from protocol import ProtocolError, SettingsError
+from protocol.keystore import read_account
+from protocol.manifest import Manifest
+from protocol.settings import ProviderSettings
+from protocol.stage_rpc import OPTIONS
+from provider import ProviderError
+from provider.access import EvidenceAccess
+from provider.anchoring import Anchoring
+from provider.backing import Backing
+from provider.evidence import EvidenceStore
+from provider.faults import inject
+from provider.ledger import Ledger
+from provider.server import StageServer
+from provider.session import Signer
+from provider.tls import ensure_certificate
+
+log = structlog.get_logger()
+
+
+async def serve(settings: ProviderSettings) -> None:
+    """Load the stage, listen, anchor and claim until SIGTERM or SIGINT."""
+    lock = lock_data_dir(settings.data_dir)
+    torch.set_num_threads(settings.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    account = read_account(settings.require_keystore(), settings.password())
+    chain = settings.chain()
+    execution = ExecutionClass.parse(settings.execution_class)
+    manifest = Manifest.read(settings.model_dir)
+    stage = load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention)
+    inject(settings.fault, stage)
+    if settings.fault:
+        log.warning("this agent cheats on purpose", fault=settings.fault)
+
+    ledger = Ledger(settings.data_dir / "provider.db")
+    signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
+    server = StageServer(
+        layers=settings.layer_range,
+        model_id=manifest.model_id,
+        execution=execution,
+        executor=StageExecutor(stage),
+        signer=signer,
+        evidence=EvidenceStore(settings.data_dir / "evidence"),
+        ledger=ledger,
+        backing=Backing(chain, ledger, chain.settlement_domain),
+        access=EvidenceAccess(chain, ledger, settings.owner),
+    )
+    anchoring = Anchoring(chain, ledger, account, settings.owner)
+
+    key_file, cert_file, _ = ensure_certificate(settings.data_dir)
+    listener = grpc.aio.server(options=OPTIONS)
+    listener.add_generic_rpc_handlers((server.handlers(),))
+    credentials = grpc.ssl_server_credentials([(key_file.read_bytes(), cert_file.read_bytes())])
+    port = listener.add_secure_port(f"{settings.host}:{settings.port}", credentials)
+    await listener.start()
+    log.info("ready", endpoint=f"grpcs://{settings.host}:{port}", layers=settings.layers, tensors=len(stage.loaded_keys))
+    loops = [
+        asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(anchoring.anchor))),
+        asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.claim))),
+    ]
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    for loop in loops:
+        loop.cancel()
+    await listener.stop(grace=2)
+    ledger.close()
+    lock.close()
+
+
+def lock_data_dir(data_dir: Path) -> IO[str]:
+    """Hold the data folder, so that the same key never runs twice. Raises SettingsError where another agent holds it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = (data_dir / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SettingsError(f"another provider-agent runs on {data_dir}; stop it, or set another FUNCNET_DATA_DIR") from None
+    return file
+
+
+async def _repeat(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do the work again and again; what fails is logged and tried again."""
+    while True:
+        try:
+            await work()
+        except (ProtocolError, ProviderError) as error:
+            log.warning("will try again", reason=str(error))
+        except Exception:
+            log.exception("will try again")
+        await asyncio.sleep(seconds)

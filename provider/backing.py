@@ -1,0 +1,66 @@
+"""Is the work paid for? Every voucher and all work in progress stay within what the payer and the gateway's bond can cover. Design section 5."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from protocol.chain import Chain
+from protocol.receipts import SessionOffer, Voucher, job_cost
+from protocol.typed import Domain, Signed
+from provider import Refused
+from provider.ledger import Ledger, stream_of
+
+FRESH_SECONDS = 3.0
+
+
+@dataclass
+class Backing:
+    """Reads cover from the chain, at most every few seconds, and counts what is promised against it."""
+
+    chain: Chain
+    ledger: Ledger
+    settlement: Domain
+    in_progress: dict[bytes, int] = field(default_factory=dict)
+    _covers: dict[tuple[str, str, bytes], tuple[float, int, int]] = field(default_factory=dict)
+    _clock: tuple[float, int] = (0.0, 0)
+
+    def chain_time(self) -> int:
+        """Chain seconds, carried forward from the last look by this machine's clock."""
+        looked, then = self._clock
+        if time.monotonic() - looked > FRESH_SECONDS:
+            looked, then = time.monotonic(), self.chain.now()
+            self._clock = (looked, then)
+        return then + int(time.monotonic() - looked)
+
+    async def require(self, offer: SessionOffer) -> None:
+        """Raise Refused unless the gateway's allocation covers all unredeemed vouchers and work in progress, this job's maximum included."""
+        most = job_cost(offer.prompt_tokens, 0, offer.max_tokens, offer.input_price, offer.cached_price, offer.output_price)
+        from_payer, bond = await asyncio.to_thread(self._cover, offer)
+        if from_payer < most:
+            raise Refused(f"payer {offer.payer} has {from_payer} wei within its limit for this gateway, the job may cost {most}")
+        outstanding = sum(rest for voucher, _, rest in self.ledger.unredeemed() if voucher.gateway == offer.gateway)
+        promised = outstanding + sum(self.in_progress.values()) + most
+        if promised > bond:
+            raise Refused(f"gateway {offer.gateway} has {bond} wei of bond here, {promised} would be promised; it must allocate more")
+        self.in_progress[offer.job_id] = most
+
+    def done(self, offer: SessionOffer) -> None:
+        self.in_progress.pop(offer.job_id, None)
+
+    def check_voucher(self, voucher: Voucher, signed: Signed, offer: SessionOffer, amount: int) -> None:
+        """Raise Refused or BadSignature unless the voucher raises its stream by at least ``amount``."""
+        voucher.require_signer(self.settlement, signed.signature_bytes, offer.gateway)
+        parties = (voucher.payer, voucher.gateway, voucher.provider, voucher.model_id)
+        if parties != (offer.payer, offer.gateway, offer.provider, offer.model_id):
+            raise Refused("the voucher is for another stream than the offer")
+        before = self.ledger.cumulative(stream_of(voucher))
+        if voucher.cumulative < before + amount:
+            raise Refused(f"the voucher's {voucher.cumulative} wei is below {before} before plus {amount} due")
+
+    def _cover(self, offer: SessionOffer) -> tuple[int, int]:
+        key = (offer.payer, offer.gateway, offer.model_id)
+        looked, from_payer, bond = self._covers.get(key, (-FRESH_SECONDS, 0, 0))
+        if time.monotonic() - looked > FRESH_SECONDS:
+            from_payer, bond = self.chain.call("PaymentEscrow", "available", offer.payer, offer.gateway, offer.provider, offer.model_id)
+            self._covers[key] = (time.monotonic(), from_payer, bond)
+        return int(from_payer), int(bond)

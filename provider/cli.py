@@ -1,0 +1,178 @@
+"""``provider-agent``: the operator's commands."""
+
+import asyncio
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from protocol import ProtocolError, SettingsError, logs
+from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
+from protocol.manifest import Manifest
+from protocol.receipts import execution_class_id
+from protocol.settings import ProviderSettings
+from protocol.typed import ZERO32
+from protocol.units import FUNC, format_func
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve a stage of an open model and earn FUNC.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+DataDir = Annotated[Path | None, typer.Option(help="where the agent keeps its state (FUNCNET_DATA_DIR)")]
+Layers = Annotated[str | None, typer.Option(help="layers to serve, FIRST-END (FUNCNET_LAYERS)")]
+ColdKeystore = Annotated[Path, typer.Option(help="keystore of the owner's cold key")]
+ColdPassword = Annotated[Path, typer.Option(help="file with that keystore's password")]
+
+
+@app.command()
+def init(
+    data_dir: DataDir = None,
+    light: Annotated[bool, typer.Option(help="weaker key stretching, for a devnet")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the owner's cold key, the operator's hot key and the TLS certificate."""
+    from provider.tls import ensure_certificate
+
+    settings = ProviderSettings.load(data_dir=data_dir)
+    work = LIGHT_SCRYPT_N if light else STANDARD_SCRYPT_N
+    made: dict[str, str] = {}
+    for name in ("owner", "operator"):
+        path, password_file = settings.data_dir / f"{name}.json", settings.data_dir / f"{name}.password"
+        if not path.exists():
+            write_secret(password_file, secrets.token_hex(32))
+            create_keystore(path, password_file.read_text(), work=work)
+        made[name] = read_account(path, password_file.read_text()).address
+    _, _, digest = ensure_certificate(settings.data_dir)
+    made["tls_cert_hash"] = "0x" + digest.hex()
+    _print(made, as_json)
+    if not as_json:
+        print(f"Move {settings.data_dir}/owner.json and its password off this machine once you have registered: it holds the stake.")
+
+
+@app.command()
+def register(
+    cold_keystore: ColdKeystore,
+    cold_password_file: ColdPassword,
+    operator: Annotated[str, typer.Option(help="address of the hot key")],
+    endpoint: Annotated[str, typer.Option(help="grpcs://HOST:PORT that others reach the stage at")],
+    data_dir: DataDir = None,
+    model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
+    layers: Layers = None,
+    stake: Annotated[int, typer.Option(min=1, help="FUNC to stake")] = 20_000,
+    input_price: Annotated[int, typer.Option(min=0, help="wei per million input tokens")] = FUNC,
+    output_price: Annotated[int, typer.Option(min=0, help="wei per million output tokens")] = 2 * FUNC,
+    dry_run: Annotated[bool, typer.Option(help="say what would be done and stop")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stake, register, describe this machine and offer the layers. Steps that are done already are left out."""
+    from provider.hardware import measure
+    from provider.tls import ensure_certificate
+
+    settings = ProviderSettings.load(data_dir=data_dir, model_dir=model_dir, layers=layers)
+    owner = read_account(cold_keystore, cold_password_file.read_text().strip())
+    chain = settings.chain()
+    model_id = Manifest.read(settings.model_dir).model_id
+    first, end = settings.layer_range.first, settings.layer_range.end
+    device = measure()
+    gpu = (device.model, device.vram, device.bandwidth, device.score, ZERO32)
+    execution = execution_class_id(settings.execution_class)
+    offer = (model_id, first, end, execution, input_price, input_price, output_price, True)
+    _, _, digest = ensure_certificate(settings.data_dir)
+    steps: dict[str, str] = {}
+    if dry_run:
+        _print({"owner": owner.address, "stake": format_func(stake * FUNC), "gpu": device.model, "offer": f"layers {first}-{end}"}, as_json)
+        return
+    if chain.call("Staking", "stakeOf", owner.address) < stake * FUNC:
+        chain.send(owner, "FuncToken", "approve", chain.address("Staking"), stake * FUNC)
+        steps["staked"] = chain.send(owner, "Staking", "stake", owner.address, stake * FUNC)
+    if chain.call("ProviderRegistry", "providerOf", operator) != owner.address:
+        steps["registered"] = chain.send(owner, "ProviderRegistry", "register", operator, endpoint, digest)
+        steps["gpu"] = chain.send(owner, "ProviderRegistry", "registerGpu", gpu)
+    if not any(o[:4] == offer[:4] and o[7] for o in chain.call("ProviderRegistry", "offersOf", owner.address)):
+        steps["offered"] = chain.send(owner, "ProviderRegistry", "makeOffer", offer)
+    _print({"provider": owner.address, "gpu": device.model, **steps}, as_json)
+
+
+@app.command()
+def start(
+    data_dir: DataDir = None,
+    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None,
+    model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
+    layers: Layers = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on (FUNCNET_PORT)")] = None,
+    fault: Annotated[str | None, typer.Option(help="cheat on purpose, for tests: int8-weights", hidden=True)] = None,
+) -> None:
+    """Serve until stopped; anchors receipts and claims payouts by itself."""
+    from provider.app import serve
+
+    settings = ProviderSettings.load(data_dir=data_dir, owner=owner, model_dir=model_dir, layers=layers, port=port, fault=fault)
+    if not settings.owner:
+        raise SettingsError("no owner is set; give --owner or FUNCNET_OWNER, the address that staked")
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings))
+
+
+@app.command()
+def status(
+    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None, as_json: AsJson = False
+) -> None:
+    """What the chain says about a provider: stake, offers, batches, money held."""
+    settings = ProviderSettings.load(owner=owner)
+    chain = settings.chain()
+    held = chain.call("Settlement", "heldOf", settings.owner)
+    body = {
+        "provider": settings.owner,
+        "serving": chain.call("ProviderRegistry", "isServing", settings.owner),
+        "stake": str(chain.call("Staking", "stakeOf", settings.owner)),
+        "batches": chain.call("CommitmentLog", "batchCount", settings.owner),
+        "receipts": chain.call("CommitmentLog", "lastNumber", settings.owner),
+        "held": str(held[1]),
+        "balance": str(chain.call("FuncToken", "balanceOf", settings.owner)),
+    }
+    _print(body, as_json)
+
+
+@app.command()
+def claim(data_dir: DataDir = None, owner: Annotated[str | None, typer.Option(help="the provider's owner address")] = None) -> None:
+    """Redeem vouchers and release what is past its window, now. `start` does this by itself."""
+    from provider.anchoring import Anchoring
+    from provider.ledger import Ledger
+
+    settings = ProviderSettings.load(data_dir=data_dir, owner=owner)
+    account = read_account(settings.require_keystore(), settings.password())
+    released = Anchoring(settings.chain(), Ledger(settings.data_dir / "provider.db"), account, settings.owner).claim()
+    print(f"released up to batch {released - 1}" if released else "nothing is past its window yet")
+
+
+@app.command()
+def withdraw(cold_keystore: ColdKeystore, cold_password_file: ColdPassword) -> None:
+    """Pay out stake whose unbonding has ended to the owner."""
+    settings = ProviderSettings.load()
+    owner = read_account(cold_keystore, cold_password_file.read_text().strip())
+    print(settings.chain().send(owner, "Staking", "withdraw"))
+
+
+def _print(body: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(body))
+        return
+    for name, value in body.items():
+        print(f"{name:14} {value}")
+
+
+def main() -> None:
+    try:
+        app()
+    except ProtocolError as error:
+        print(f"provider-agent: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:  # torch and transformers bring their own; the first line is what an operator can act on
+        from inference import InferenceError
+        from provider import ProviderError
+
+        if not isinstance(error, InferenceError | ProviderError | ValueError):
+            raise
+        print(f"provider-agent: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,49 @@
+"""What this machine computes on, and how fast, told truthfully."""
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Device:
+    """``vram``: bytes of device memory; ``bandwidth``: measured bytes per second; ``score``: see ``measure``."""
+
+    model: str
+    vram: int
+    bandwidth: int
+    score: int
+
+
+def measure() -> Device:
+    """Name the device and measure it: bandwidth by a large copy, score as matrix-vector products of 4 MiB weights per second."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        name, memory, device = properties.name, properties.total_memory, "cuda"
+    else:
+        name, memory, device = f"CPU: {_cpu_name()}", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "cpu"
+    source = torch.ones(64 << 20, dtype=torch.uint8, device=device)
+    copies = _rate(lambda: source.clone())
+    weight, vector = torch.ones(1024, 1024, device=device), torch.ones(1024, device=device)
+    return Device(name, memory, int(copies * 2 * source.numel()), int(_rate(lambda: weight @ vector)))
+
+
+def _rate(work: object, seconds: float = 0.2) -> float:
+    assert callable(work)
+    work()
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        work()
+        count += 1
+    return count / elapsed
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

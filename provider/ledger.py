@@ -1,0 +1,146 @@
+"""The agent's own books in SQLite: receipts, vouchers, batches. Committed to disk before anything is acknowledged."""
+
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from protocol.receipts import StageReceipt, Voucher
+from protocol.typed import Signed
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS receipt (
+    number INTEGER PRIMARY KEY, folder TEXT NOT NULL, receipt BLOB NOT NULL, amount TEXT NOT NULL, tokens INTEGER NOT NULL, batch_id INTEGER);
+CREATE TABLE IF NOT EXISTS voucher (stream TEXT PRIMARY KEY, cumulative TEXT NOT NULL, redeemed TEXT NOT NULL DEFAULT '0', voucher BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS batch (batch_id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, root BLOB NOT NULL, released INTEGER NOT NULL DEFAULT 0);
+"""
+
+
+@dataclass(frozen=True)
+class StoredReceipt:
+    """A receipt with where its rows are; ``batch_id`` once it is anchored."""
+
+    number: int
+    folder: str
+    signed: Signed
+    batch_id: int | None
+
+    @property
+    def receipt(self) -> StageReceipt:
+        return StageReceipt.from_json(self.signed.message)
+
+
+class Ledger:
+    """One connection behind one lock; amounts are stored as decimal text, since wei outgrow SQLite's integers."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(SCHEMA)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def next_number(self) -> int:
+        """The next consecutive receipt number, from 1."""
+        return int(self._one("SELECT COALESCE(MAX(number), 0) + 1 FROM receipt")[0])
+
+    def add_receipt(self, receipt: StageReceipt, signed: Signed, folder: str, voucher: Voucher, signed_voucher: Signed) -> None:
+        """Store a receipt and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before."""
+        tokens = receipt.prompt_tokens + receipt.completion_tokens
+        with self._lock, self._transaction():
+            row = (receipt.number, folder, msgspec.json.encode(signed), str(receipt.amount), tokens)
+            self._db.execute("INSERT INTO receipt (number, folder, receipt, amount, tokens) VALUES (?, ?, ?, ?, ?)", row)
+            self._db.execute(
+                "INSERT INTO voucher (stream, cumulative, voucher) VALUES (?, ?, ?) "
+                "ON CONFLICT (stream) DO UPDATE SET cumulative = excluded.cumulative, voucher = excluded.voucher",
+                (stream_of(voucher), str(voucher.cumulative), msgspec.json.encode(signed_voucher)),
+            )
+
+    def receipt(self, number: int) -> StoredReceipt | None:
+        row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE number = ?", number)
+        return None if row is None else _stored(row)
+
+    def receipts(self, first: int, last: int) -> list[StoredReceipt]:
+        rows = self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE number BETWEEN ? AND ? ORDER BY number", first, last)
+        return [_stored(row) for row in rows]
+
+    def unanchored(self) -> list[StoredReceipt]:
+        return [
+            _stored(row)
+            for row in self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id IS NULL ORDER BY number")
+        ]
+
+    def record_batch(self, batch_id: int, first: int, last: int, root: bytes) -> None:
+        with self._lock, self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO batch (batch_id, first, last, root) VALUES (?, ?, ?, ?)", (batch_id, first, last, root))
+            self._db.execute("UPDATE receipt SET batch_id = ? WHERE number BETWEEN ? AND ?", (batch_id, first, last))
+
+    def batch_range(self, batch_id: int) -> tuple[int, int] | None:
+        """(first, last) receipt number of a batch, None for one that is not anchored."""
+        row = self._one("SELECT first, last FROM batch WHERE batch_id = ?", batch_id)
+        return None if row is None else (int(row[0]), int(row[1]))  # type: ignore[call-overload]
+
+    def unreleased_batches(self) -> list[int]:
+        return [int(row[0]) for row in self._all("SELECT batch_id FROM batch WHERE released = 0 ORDER BY batch_id")]
+
+    def mark_released(self, batch_id: int) -> None:
+        with self._lock:
+            self._db.execute("UPDATE batch SET released = 1 WHERE batch_id <= ?", (batch_id,))
+
+    def cumulative(self, stream: str) -> int:
+        """The highest cumulative amount signed for a stream."""
+        row = self._one("SELECT cumulative FROM voucher WHERE stream = ?", stream)
+        return 0 if row is None else int(row[0])
+
+    def unredeemed(self) -> list[tuple[Voucher, Signed, int]]:
+        """Vouchers worth more than what was redeemed: (voucher, signed, outstanding wei)."""
+        found = []
+        for raw, redeemed in self._all("SELECT voucher, redeemed FROM voucher"):
+            signed = msgspec.json.decode(raw, type=Signed)
+            voucher = Voucher.from_json(signed.message)
+            if voucher.cumulative > int(redeemed):
+                found.append((voucher, signed, voucher.cumulative - int(redeemed)))
+        return found
+
+    def mark_redeemed(self, voucher: Voucher, redeemed: int) -> None:
+        with self._lock:
+            self._db.execute("UPDATE voucher SET redeemed = ? WHERE stream = ?", (str(redeemed), stream_of(voucher)))
+
+    def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:  # type: ignore[return]
+        with self._lock:
+            return self._db.execute(sql, args).fetchone()
+
+    def _all(self, sql: str, *args: object) -> list[tuple[bytes, ...]]:
+        with self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.db.execute("ROLLBACK" if kind else "COMMIT")
+
+
+def stream_of(voucher: Voucher) -> str:
+    """The key of a voucher's stream for one provider: payer, gateway, model."""
+    return f"{voucher.payer}-{voucher.gateway}-{voucher.model_id.hex()}"
+
+
+def _stored(row: tuple[object, ...]) -> StoredReceipt:
+    number, folder, raw, batch_id = row
+    signed = msgspec.json.decode(raw, type=Signed)  # type: ignore[arg-type]
+    return StoredReceipt(int(number), str(folder), signed, None if batch_id is None else int(batch_id))  # type: ignore[call-overload]

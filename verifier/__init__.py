@@ -1,0 +1,18 @@
+"""The verifier: draws duties, replays stages, posts results, disputes what fails, judges what others dispute.
+
+VerifierError
+├── EvidenceBad      evidence that does not have the signed roots; counts as withheld
+└── EvidenceMissing  the provider did not serve it; another try can help
+"""
+
+
+class VerifierError(Exception):
+    """Base of this package's errors."""
+
+
+class EvidenceBad(VerifierError):
+    """Evidence that does not have the signed roots."""
+
+
+class EvidenceMissing(VerifierError):
+    """The provider did not serve the evidence."""

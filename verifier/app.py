@@ -1,0 +1,128 @@
+"""Wires the verifier service: one loop, and a page of statements for the other verifiers. Needs no torch."""
+
+import asyncio
+import signal
+
+import requests
+import structlog
+from aiohttp import web
+from psycopg import Error as DatabaseError
+
+from protocol import ProtocolError, SettingsError, logs
+from protocol.database import migrate, open_pool
+from protocol.keystore import read_account, read_keystore
+from protocol.manifest import Manifest
+from protocol.settings import VerifierSettings, read_password
+from verifier import VerifierError
+from verifier.duty import Duties
+from verifier.evidence import EvidenceClient
+from verifier.judging import Judging
+from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
+from verifier.store import Store
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS = 1.0
+
+
+class Service:
+    """The loop's steps in order; each can be repeated."""
+
+    def __init__(self, settings: VerifierSettings) -> None:
+        if settings.bls_keystore is None:
+            raise SettingsError("no BLS keystore is set; set FUNCNET_BLS_KEYSTORE")
+        url = settings.database_url.get_secret_value()
+        migrate(url, "verifier")
+        self.chain = settings.chain()
+        self.account = read_account(settings.require_keystore(), settings.password())
+        bls_password = read_password(settings.bls_keystore_password_file, "FUNCNET_BLS_KEYSTORE_PASSWORD_FILE")
+        secret = read_keystore(settings.bls_keystore, bls_password)
+        self.store = Store(open_pool(url), self.account.address)
+        self.model_id = Manifest.read(settings.model_dir).model_id
+        self.evidence = EvidenceClient(self.chain, self.account)
+        posting = int(self.chain.call("VerifierSet", "postingEpochs"))
+        self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
+        self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence)
+        self.queue = celery_app(settings)
+        self.attested = False
+        self.attest_sent = False
+
+    def step(self) -> None:
+        """Everything once. A step that fails is logged and does not keep the others from running."""
+        for work in (
+            self._attest,
+            self.duties.draw,
+            self._dispatch,
+            self._dispute,
+            self.judging.take_seats,
+            self.judging.deliver_verdicts,
+            self.duties.post,
+            self.duties.claim,
+        ):
+            try:
+                work()
+            except (ProtocolError, VerifierError, DatabaseError, requests.RequestException) as error:
+                log.warning("will try again", step=getattr(work, "__name__", "step"), reason=str(error))
+
+    def _dispatch(self) -> None:
+        for key in self.store.lease():
+            self.queue.send_task(CHECK_TASK, (key.provider, key.number, key.dispute_id))
+
+    def _dispute(self) -> None:
+        self.judging.open_disputes(lambda provider, batch_id: asyncio.run(self.evidence.batch(provider, batch_id)))
+
+    def _attest(self) -> None:
+        if self.attested:
+            return
+        model = self.chain.call("ModelRegistry", "model", self.model_id)
+        if model[1] == bytes(32):
+            return
+        if not self.attest_sent:
+            self.queue.send_task(ATTEST_TASK, (self.model_id.hex(), model[4].hex()))
+            self.attest_sent = True
+        self.attested = self.judging.attest(self.model_id)
+
+
+async def serve(settings: VerifierSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    service = await asyncio.to_thread(Service, settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def statement(request: web.Request) -> web.Response:
+        said = await asyncio.to_thread(service.store.statement, request.match_info["subject"])
+        if said is None or not said["signature"]:
+            return web.json_response({"error": "nothing said yet"}, status=404)
+        return web.json_response({"epoch": said["epoch"], "value": said["value"], "signature": "0x" + bytes(said["signature"]).hex()})
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    page = web.Application()
+    page.router.add_get("/v1/statements/{subject:.+}", statement)
+    page.router.add_get("/livez", livez)
+    runner = web.AppRunner(page, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, settings.host, settings.port).start()
+    log.info("ready", verifier=service.account.address)
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(service.step)
+        except Exception:
+            log.exception("will try again")
+        try:
+            await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
+        except TimeoutError:
+            continue
+    await runner.cleanup()
+
+
+def main() -> None:
+    settings = VerifierSettings.load()
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

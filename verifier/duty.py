@@ -1,0 +1,96 @@
+"""Draw duties of closed epochs, post their results, claim the pay. Design section 4, "Duties"."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from eth_account.signers.local import LocalAccount
+
+from protocol import Reverted, bls
+from protocol.chain import Chain
+from protocol.duties import duty_payload, duty_root, is_drawn
+from protocol.members import active_members
+from protocol.trees import batch_leaf
+from protocol.typed import ZERO32
+from verifier import EvidenceBad, EvidenceMissing
+from verifier.evidence import EvidenceClient
+from verifier.store import Store
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Duties:
+    """One verifier's duties."""
+
+    chain: Chain
+    account: LocalAccount
+    bls_secret: bytes
+    store: Store
+    evidence: EvidenceClient
+    posting_epochs: int
+
+    def draw(self) -> None:
+        """Draw every closed epoch whose duties may still be posted and that was not drawn yet."""
+        current = int(self.chain.call("VerifierSet", "currentEpoch"))
+        for epoch in range(max(0, current - self.posting_epochs), current):
+            if not self.store.has_epoch(epoch):
+                self._draw_epoch(epoch)
+
+    def _draw_epoch(self, epoch: int) -> None:
+        members = active_members(self.chain, epoch)
+        me = members.get(self.account.address)
+        tip = self.chain.call("CommitmentLog", "tip", epoch)
+        if me is None or (tip == ZERO32 and not self.chain.call("Settlement", "pot", epoch)):
+            return
+        message = bls.message(bls.DUTY, self.chain.deployment.chain_id, self.chain.address("VerifierSet"), epoch, duty_payload(tip))
+        signature = bls.sign(self.bls_secret, message)
+        total = sum(member.weight for member in members.values())
+        drawn: list[tuple[str, int, int]] = []
+        for provider, batch_id, rate in self._batches(epoch):
+            try:
+                receipts = asyncio.run(self.evidence.batch(provider, batch_id))
+            except (EvidenceMissing, EvidenceBad) as error:
+                # Without the receipts there is nothing to draw from; the epoch is drawn again until its posting is over.
+                log.warning("batch not served", provider=provider, batch=batch_id, reason=str(error))
+                return
+            for receipt in receipts:
+                leaf = batch_leaf(receipt.struct_hash())
+                if is_drawn(signature, provider, batch_id, leaf, rate, me.weight, total):
+                    drawn.append((provider, batch_id, receipt.number))
+        self.store.add_epoch(epoch, signature, drawn)
+        log.info("drew", epoch=epoch, checks=len(drawn))
+
+    def _batches(self, epoch: int) -> list[tuple[str, int, int]]:
+        """(provider, batch, audit rate) of each batch of the epoch."""
+        event = self.chain["CommitmentLog"].events.BatchAnchored()
+        found = event.get_logs(from_block=self.chain.deployment.from_block, argument_filters={"epoch": epoch})
+        return [(entry["args"]["provider"], entry["args"]["batchId"], entry["args"]["batch"]["auditRate"]) for entry in found]
+
+    def post(self) -> None:
+        """Post the root of each epoch whose checks are all done."""
+        for epoch in self.store.complete_epochs():
+            results = self.store.results(epoch)
+            root = duty_root(self.store.epoch_signature(epoch), results)
+            try:
+                digest = self.chain.send(self.account, "VerifierSet", "postDuties", epoch, root, len(results))
+                log.info("posted", epoch=epoch, checks=len(results), tx=digest)
+            except Reverted as error:
+                if error.error not in ("DutiesClosed", "AlreadyPosted"):
+                    raise
+                log.warning("not posted", epoch=epoch, reason=str(error))
+            self.store.mark_posted(epoch)
+
+    def claim(self) -> None:
+        """Take the pay of epochs whose posting is over, and what disputes owe."""
+        for epoch in self.store.unclaimed():
+            if self.chain.call("VerifierSet", "dutiesOpen", epoch):
+                continue
+            pot = self.chain.call("Settlement", "pot", epoch)
+            posted = self.chain.call("VerifierSet", "dutyRoot", epoch, self.account.address) != ZERO32
+            if pot and posted and not self.chain.call("Settlement", "claimed", epoch, self.account.address):
+                digest = self.chain.send(self.account, "Settlement", "claimVerifierPay", epoch)
+                log.info("paid", epoch=epoch, tx=digest)
+            self.store.mark_claimed(epoch)
+        if self.chain.call("Disputes", "owed", self.account.address):
+            self.chain.send(self.account, "Disputes", "withdraw")

@@ -1,0 +1,113 @@
+"""Fetch a receipt's rows and check them against what was signed. Design section 4, "Evidence"."""
+
+from dataclasses import dataclass
+
+import msgspec
+from eth_account.signers.local import LocalAccount
+
+from protocol import BadSignature
+from protocol.chain import Chain, struct_values
+from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, SessionOffer, StageReceipt
+from protocol.rows import TOKEN_DTYPE, row_leaf
+from protocol.sampling import SamplingParameters
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.trees import BatchTree, RowTree, verify_batch_proof
+from protocol.typed import ZERO32, Signed
+from protocol.wire import BatchAsk, BatchReply, EvidenceAsk, EvidenceHead
+from verifier import EvidenceBad, EvidenceMissing
+
+REQUEST_SECONDS = 120
+ROWS_IN, ROWS_OUT = 0, 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One part of a receipt's evidence, checked. ``payloads``: each row's bytes as sent."""
+
+    receipt: StageReceipt
+    checkpoint: Checkpoint
+    offer: SessionOffer
+    sampling: SamplingParameters
+    payloads: list[bytes]
+
+
+@dataclass
+class EvidenceClient:
+    """Asks providers in one verifier's name."""
+
+    chain: Chain
+    account: LocalAccount
+
+    async def batch(self, provider: str, batch_id: int) -> list[StageReceipt]:
+        """The receipts of an anchored batch, which must have its root. Raises EvidenceMissing or EvidenceBad."""
+        client = await self._connect(provider)
+        try:
+            reply = await client.call("Batch", BatchAsk(batch_id), BatchReply)
+        except (StageUnavailable, StageRefused) as error:
+            raise EvidenceMissing(str(error)) from error
+        finally:
+            await client.close()
+        receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
+        anchored = self.chain.call("CommitmentLog", "batch", provider, batch_id)
+        if not receipts or BatchTree([receipt.struct_hash() for receipt in receipts]).root != anchored[0]:
+            raise EvidenceBad(f"the receipts that {provider} gives for batch {batch_id} do not have its root")
+        return receipts
+
+    async def rows(self, provider: str, number: int, part: int, duty_signature: bytes, dispute_id: int, commitment: bytes = ZERO32) -> Evidence:
+        """Rows in or out of a receipt. Raises EvidenceMissing or EvidenceBad."""
+        request = EvidenceRequest(self.account.address, provider, number, part, commitment, self.chain.now() + REQUEST_SECONDS)
+        signed = Signed.of(request, request.sign(self.chain.receipts_domain, bytes(self.account.key)))
+        ask = EvidenceAsk(signed, "0x" + duty_signature.hex(), dispute_id)
+        client = await self._connect(provider)
+        try:
+            messages = [message async for message in client.stream("Evidence", ask)]
+        except (StageUnavailable, StageRefused) as error:
+            raise EvidenceMissing(str(error)) from error
+        finally:
+            await client.close()
+        if not messages:
+            raise EvidenceMissing(f"{provider} served nothing for receipt {number}")
+        try:
+            head = msgspec.json.decode(messages[0], type=EvidenceHead)
+            return self._check(provider, number, part, head, b"".join(messages[1:]))
+        except (BadSignature, ValueError) as error:
+            raise EvidenceBad(str(error)) from error
+
+    def _check(self, provider: str, number: int, part: int, head: EvidenceHead, raw: bytes) -> Evidence:
+        """Everything from the anchored root down to the rows. Raises EvidenceBad, BadSignature or ValueError."""
+        domain = self.chain.receipts_domain
+        receipt, point = StageReceipt.from_json(head.receipt.message), Checkpoint.from_json(head.checkpoint.message)
+        offer, sampling = SessionOffer.from_json(head.offer.message), SamplingParameters.from_json(head.sampling)
+        batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", provider, head.batch_id))
+        proof = [bytes.fromhex(sibling.removeprefix("0x")) for sibling in head.proof]
+        operator = point.signer(domain, head.checkpoint.signature_bytes)
+        offer.require_signer(domain, head.offer.signature_bytes, receipt.gateway)
+        wrong = {
+            "the receipt is another": (receipt.provider, receipt.number) != (provider, number),
+            "the receipt is not under the anchored root": not verify_batch_proof(batch["root"], receipt.struct_hash(), proof),
+            "the checkpoint is not the receipt's": point.struct_hash() != receipt.checkpoint,
+            "the checkpoint is not by the provider": self.chain.call("ProviderRegistry", "providerOf", operator) != provider,
+            "the offer is for another stage": (offer.job_id, offer.provider, offer.layers) != (receipt.job_id, provider, receipt.layers),
+            "the sampling parameters are not the offer's": sampling.digest() != offer.sampling_hash,
+            "the execution class is not known": offer.execution_class not in EXECUTION_CLASSES,
+            "the rows do not divide": head.row_count * head.row_bytes != len(raw) or not raw,
+        }
+        for words, is_wrong in wrong.items():
+            if is_wrong:
+                raise EvidenceBad(f"receipt {number} of {provider}: {words}")
+        payloads = [raw[i : i + head.row_bytes] for i in range(0, len(raw), head.row_bytes)]
+        boundary = offer.first_layer if part == ROWS_IN else offer.end_layer
+        dtype = TOKEN_DTYPE if boundary == 0 else EXECUTION_CLASSES[offer.execution_class].partition("/")[0]
+        tree = RowTree()
+        for position, payload in enumerate(payloads):
+            tree.append(row_leaf(offer.salt, boundary, position, dtype, payload))
+        if tree.root() != (point.root_in if part == ROWS_IN else point.root_out):
+            raise EvidenceBad(f"receipt {number} of {provider}: the rows do not have the signed root")
+        return Evidence(receipt, point, offer, sampling, payloads)
+
+    async def _connect(self, provider: str) -> StageClient:
+        info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", provider))
+        try:
+            return await StageClient.connect(info["endpoint"], info["tlsCertHash"])
+        except StageUnavailable as error:
+            raise EvidenceMissing(str(error)) from error

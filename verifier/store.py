@@ -1,0 +1,161 @@
+"""The verifier's state in PostgreSQL: epochs, checks under leases, statements."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
+
+from protocol.duties import DutyResult
+
+LEASE_SECONDS = 40
+RETRY_SECONDS = 3
+NO_DISPUTE = -1
+
+
+@dataclass(frozen=True)
+class CheckKey:
+    """Names a check: of a duty, or for a dispute's committee."""
+
+    provider: str
+    number: int
+    dispute_id: int = NO_DISPUTE
+
+
+class Store:
+    """One verifier's rows; several verifiers may share a database."""
+
+    def __init__(self, pool: ConnectionPool, verifier: str) -> None:
+        self.pool = pool
+        self.verifier = verifier
+
+    def has_epoch(self, epoch: int) -> bool:
+        return self._one("SELECT 1 FROM verifier.epoch WHERE verifier = %s AND epoch = %s", self.verifier, epoch) is not None
+
+    def add_epoch(self, epoch: int, signature: bytes, drawn: list[tuple[str, int, int]]) -> None:
+        """Note an epoch with its duties, (provider, batch, number), in one transaction; doing so twice changes nothing."""
+        with self.pool.connection() as connection:
+            connection.execute("INSERT INTO verifier.epoch VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (self.verifier, epoch, signature))
+            for provider, batch_id, number in drawn:
+                connection.execute(
+                    "INSERT INTO verifier.check (verifier, provider, number, batch_id, epoch) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    (self.verifier, provider, number, batch_id, epoch),
+                )
+
+    def add_committee_check(self, key: CheckKey, batch_id: int, epoch: int) -> None:
+        self._run(
+            "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch) VALUES (%s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT DO NOTHING",
+            self.verifier,
+            key.provider,
+            key.number,
+            key.dispute_id,
+            batch_id,
+            epoch,
+        )
+
+    def epoch_signature(self, epoch: int) -> bytes:
+        row = self._one("SELECT signature FROM verifier.epoch WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
+        return b"" if row is None else bytes(row["signature"])
+
+    def lease(self) -> list[CheckKey]:
+        """Take every check that waits or whose lease has run out."""
+        rows = self._all(
+            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), attempts = attempts + 1 "
+            "WHERE verifier = %s AND verdict IS NULL AND (lease_until IS NULL OR lease_until < now()) RETURNING provider, number, dispute_id",
+            LEASE_SECONDS,
+            self.verifier,
+        )
+        return [CheckKey(row["provider"], row["number"], row["dispute_id"]) for row in rows]
+
+    def pending(self, key: CheckKey) -> dict[str, Any] | None:
+        """A check that has no verdict yet."""
+        return self._one(f"SELECT * FROM verifier.check WHERE {_KEY} AND verdict IS NULL", *self._key(key))
+
+    def committed(self, key: CheckKey, commitment: bytes, opening: bytes) -> None:
+        self._run(f"UPDATE verifier.check SET commitment = %s, opening = %s WHERE {_KEY}", commitment, opening, *self._key(key))
+
+    def finish(self, key: CheckKey, verdict: str, detail: dict[str, Any] | None) -> None:
+        """Set the verdict, once: a second worker's result for the same check counts for nothing."""
+        self._run(f"UPDATE verifier.check SET verdict = %s, detail = %s WHERE {_KEY} AND verdict IS NULL", verdict, Jsonb(detail), *self._key(key))
+
+    def retry(self, key: CheckKey, reason: str) -> None:
+        """Give the lease back, to be taken again shortly."""
+        self._run(
+            f"UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), detail = %s WHERE {_KEY}",
+            RETRY_SECONDS,
+            Jsonb({"reason": reason}),
+            *self._key(key),
+        )
+
+    def complete_epochs(self) -> list[int]:
+        """Epochs that are not posted and whose duties are all done."""
+        rows = self._all(
+            "SELECT epoch FROM verifier.epoch e WHERE verifier = %s AND NOT posted AND NOT EXISTS (SELECT 1 FROM verifier.check c "
+            "WHERE c.verifier = e.verifier AND c.epoch = e.epoch AND c.dispute_id = -1 AND c.verdict IS NULL) ORDER BY epoch",
+            self.verifier,
+        )
+        return [int(row["epoch"]) for row in rows]
+
+    def results(self, epoch: int) -> list[DutyResult]:
+        rows = self._all(
+            "SELECT * FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1 AND verdict IS NOT NULL", self.verifier, epoch
+        )
+        zero = bytes(32)
+        return [
+            DutyResult(r["provider"], r["batch_id"], r["number"], r["verdict"], bytes(r["commitment"] or zero), bytes(r["opening"] or zero))
+            for r in rows
+        ]
+
+    def mark_posted(self, epoch: int) -> None:
+        self._run("UPDATE verifier.epoch SET posted = true WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
+
+    def unclaimed(self) -> list[int]:
+        rows = self._all("SELECT epoch FROM verifier.epoch WHERE verifier = %s AND posted AND NOT claimed ORDER BY epoch", self.verifier)
+        return [int(row["epoch"]) for row in rows]
+
+    def mark_claimed(self, epoch: int) -> None:
+        self._run("UPDATE verifier.epoch SET claimed = true WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
+
+    def to_dispute(self) -> list[dict[str, Any]]:
+        """Duties that failed and are not disputed yet."""
+        return self._all(
+            "SELECT * FROM verifier.check WHERE verifier = %s AND dispute_id = -1 AND verdict IN ('FAIL', 'WITHHELD') AND NOT disputed",
+            self.verifier,
+        )
+
+    def mark_disputed(self, provider: str, number: int) -> None:
+        self._run(
+            "UPDATE verifier.check SET disputed = true WHERE verifier = %s AND provider = %s AND number = %s", self.verifier, provider, number
+        )
+
+    def verdict(self, key: CheckKey) -> str | None:
+        row = self._one(f"SELECT verdict FROM verifier.check WHERE {_KEY}", *self._key(key))
+        return None if row is None else row["verdict"]
+
+    def add_statement(self, subject: str, epoch: int, value: str, signature: bytes) -> None:
+        """Keep a signature on a subject; the first one stands, so that this verifier never says two things."""
+        self._run(
+            "INSERT INTO verifier.statement VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", self.verifier, subject, epoch, value, signature
+        )
+
+    def statement(self, subject: str) -> dict[str, Any] | None:
+        return self._one("SELECT epoch, value, signature FROM verifier.statement WHERE verifier = %s AND subject = %s", self.verifier, subject)
+
+    def _key(self, key: CheckKey) -> tuple[object, ...]:
+        return (self.verifier, key.provider, key.number, key.dispute_id)
+
+    def _run(self, sql: str, *args: object) -> None:
+        with self.pool.connection() as connection:
+            connection.execute(sql.encode(), args)
+
+    def _one(self, sql: str, *args: object) -> dict[str, Any] | None:
+        with self.pool.connection() as connection:
+            return connection.execute(sql.encode(), args).fetchone()  # type: ignore[return-value]
+
+    def _all(self, sql: str, *args: object) -> list[dict[str, Any]]:
+        with self.pool.connection() as connection:
+            return list(connection.execute(sql.encode(), args).fetchall())  # type: ignore[arg-type]
+
+
+_KEY = "verifier = %s AND provider = %s AND number = %s AND dispute_id = %s"

@@ -1,0 +1,81 @@
+"""The replay worker: a Celery worker that holds the model. ``python -m verifier.worker``."""
+
+import asyncio
+from typing import Any
+
+import structlog
+import torch
+import transformers
+
+from inference.compare import Verdict, tolerance_root
+from inference.prepare import read_tolerances
+from protocol import logs
+from protocol.database import open_pool
+from protocol.keystore import read_account
+from protocol.settings import VerifierSettings
+from verifier import EvidenceMissing
+from verifier.attest import within_tolerance
+from verifier.checks import Replayer, check
+from verifier.evidence import EvidenceClient
+from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
+from verifier.store import CheckKey, Store
+
+log = structlog.get_logger()
+
+WITHHELD_AFTER = 6
+"""Failed tries to fetch evidence, a few seconds apart, after which it counts as withheld."""
+
+
+def main() -> None:
+    settings = VerifierSettings.load()
+    logs.configure(settings.log_level)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(settings.threads)
+    account = read_account(settings.require_keystore(), settings.password())
+    store = Store(open_pool(settings.database_url.get_secret_value()), account.address)
+    client = EvidenceClient(settings.chain(), account)
+    table = read_tolerances(settings.model_dir)
+    replayer = Replayer(settings.model_dir, table)
+    app = celery_app(settings)
+
+    @app.task(name=CHECK_TASK)
+    def run_check(provider: str, number: int, dispute_id: int) -> None:
+        key = CheckKey(provider, number, dispute_id)
+        row = store.pending(key)
+        if row is None:
+            return
+        signature = store.epoch_signature(row["epoch"])
+
+        def committed(commitment: bytes, opening: bytes) -> None:
+            store.committed(key, commitment, opening)
+
+        try:
+            result = asyncio.run(check(client, replayer, provider, number, signature, dispute_id, committed))
+        except EvidenceMissing as error:
+            if row["attempts"] >= WITHHELD_AFTER:
+                store.finish(key, Verdict.WITHHELD, {"reason": str(error)})
+            else:
+                store.retry(key, str(error))
+            log.warning("no evidence", provider=provider, number=number, attempt=row["attempts"], reason=str(error))
+            return
+        store.finish(key, result.verdict, result.detail)
+        log.info("checked", provider=provider, number=number, dispute=dispute_id, verdict=result.verdict, **_rounded(result.detail))
+
+    @app.task(name=ATTEST_TASK)
+    def run_attest(model_id: str, registered_root: str) -> None:
+        subject = f"tolerance/{model_id}"
+        same = tolerance_root(table).hex() == registered_root and replayer.manifest.model_id.hex() == model_id
+        ok = same and within_tolerance(settings.model_dir, table)
+        store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
+        log.info("tolerance table", model=model_id[:16], reproduced=ok)
+
+    app.worker_main(["worker", "--pool", "solo", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def _rounded(detail: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in (detail or {}).items()}
+
+
+if __name__ == "__main__":
+    main()
