@@ -61,7 +61,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     pool = async_pool(url)
     keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
     jobs = Jobs(chain, account, budget, router)
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()])
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()], router)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

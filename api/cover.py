@@ -11,6 +11,7 @@ from psycopg import Error as DatabaseError
 from psycopg_pool import AsyncConnectionPool
 
 from api.budget import Budget
+from api.routing import Router
 from protocol import ProtocolError
 from protocol.chain import Chain
 from protocol.units import FUNC
@@ -33,6 +34,7 @@ class Cover:
     pool: AsyncConnectionPool
     indexer_url: str
     model_ids: list[bytes]
+    router: Router
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
@@ -72,13 +74,15 @@ class Cover:
         gateway = self.account.address
         providers = {view[0] for model_id in self.model_ids for view in self.chain.call("ProviderRegistry", "offersFor", model_id)}
         for provider in sorted(providers):
-            if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION:
+            if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION // 2:
+                self.router.backed.add(provider)
                 continue
             balance, allocated, thawing, _ = self.chain.call("PaymentEscrow", "bondOf", gateway)
             if balance - allocated - thawing < ALLOCATION:
                 log.warning("bond is used up", provider=provider, free=balance - allocated - thawing)
                 return
             self.chain.send(self.account, "PaymentEscrow", "allocate", provider, ALLOCATION)
+            self.router.backed.add(provider)
             log.info("allocated", provider=provider, amount=ALLOCATION)
 
     async def _hand_in(self, http: aiohttp.ClientSession) -> None:

@@ -126,7 +126,8 @@ class Jobs:
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
                 passed_over.add(error.provider)
-                self.router.failed(error.provider)
+                if not error.refused:
+                    self.router.failed(error.provider)
                 reason = str(error)
                 continue
             return Job("0x" + pipeline.spec.job_id.hex(), model, pipeline, self.budget, request.stops)

@@ -30,10 +30,11 @@ OFFER_SECONDS = 600
 
 
 class StageFailed(ProtocolError):
-    """A stage broke off; ``provider`` names the one that the gateway saw fail."""
+    """A stage broke off; ``provider`` names the one that the gateway saw fail. One that ``refused`` is alive and may serve another job."""
 
-    def __init__(self, provider: str, reason: str) -> None:
+    def __init__(self, provider: str, reason: str, refused: bool = False) -> None:
         self.provider = provider
+        self.refused = refused
         super().__init__(f"stage {provider} failed: {reason}")
 
 
@@ -105,7 +106,7 @@ class Pipeline:
                 self.clients.append(client)
                 await client.call("Open", request, OpenReply)
             except (StageUnavailable, StageRefused) as error:
-                raise StageFailed(stop.provider, str(error)) from error
+                raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
         self._rows = self.clients[0].rows()
         self._frames = self.clients[-1].stream("Tokens", AttachRequest(self.spec.job_id.hex(), 0))
         await self._write(Frame(Kind.ATTACH, self.spec.job_id))

@@ -58,6 +58,8 @@ class Router:
 
     chain: Chain
     execution_class: str = "float32/sdpa"
+    backed: set[str] = field(default_factory=set)
+    """Providers to which this gateway has allocated bond; others would refuse its sessions."""
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
     _failed: dict[str, float] = field(default_factory=dict)
 
@@ -78,11 +80,13 @@ class Router:
         wanted = execution_class_id(self.execution_class)
         offers = [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
         resting = {provider for provider, until in self._failed.items() if until > now} | set(passed_over)
-        usable = [offer for offer in offers if offer.stop.provider not in resting]
+        usable = [offer for offer in offers if offer.stop.provider in self.backed - resting]
         route = cheapest_route(usable, layer_count, prompt, completion)
         if route is None:
             covered = sorted({str(offer.layers) for offer in usable})
             words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
+            unbacked = {offer.stop.provider for offer in offers} - self.backed
+            words += f", {len(unbacked)} provider(s) wait for this gateway's bond" if unbacked else ""
             rest = f", {len(resting)} provider(s) that just failed are passed over" if resting else ""
             raise NoRoute(f"no chain of stages covers layers 0-{layer_count}: {words}{rest}; try again shortly", code="no_route")
         return route

@@ -21,7 +21,7 @@ import requests
 
 from funcnet import FuncnetError, actors, model
 from funcnet.actors import Wallet
-from funcnet.processes import Supervisor, free_port
+from funcnet.processes import Supervisor, adopt_orphans, free_port, reap_orphans
 from protocol import bls
 from protocol.chain import Chain, Deployment, wait_for_rpc
 from protocol.units import FUNC
@@ -89,6 +89,7 @@ class Network:
 
     def start(self) -> None:
         """Bring everything up, in as few waits as the order allows."""
+        adopt_orphans()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
         self.ports = {name: free_port() for name in names}
@@ -124,6 +125,7 @@ class Network:
         if self._database is not None:
             self._database.cleanup()
             self._database = None
+        reap_orphans()
 
     # chain and database
 

@@ -1,5 +1,7 @@
 """Child processes: started in groups of their own, logged to files, and gone when we are."""
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -12,6 +14,7 @@ from pathlib import Path
 from funcnet import FuncnetError
 
 STOP_SECONDS = 8
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def free_port() -> int:
@@ -19,6 +22,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of orphaned grandchildren (Linux), so that it can end and reap them as well."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans() -> None:
+    """Collect what has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 @dataclass

@@ -50,24 +50,34 @@ def calibrate(folder: Path, cuts: Sequence[LayerRange], class_name: str, prompts
     """Tolerances for each layer range, from runs in ``class_name`` replayed in the same class with each attention kernel."""
     execution = ExecutionClass.parse(class_name)
     manifest = Manifest.read(folder)
-    stages = [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, execution.attention)) for layers in cuts]
     other = "eager" if execution.attention == "sdpa" else "sdpa"
-    replayers = [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, other)) for layers in cuts]
+    stages, replayers = (
+        [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, attention)) for layers in cuts]
+        for attention in (execution.attention, other)
+    )
+    return fit(folder, stages, [stages, replayers], class_name, prompts)
+
+
+def fit(
+    folder: Path, stages: Sequence[StageExecutor], replayers: Sequence[Sequence[StageExecutor]], class_name: str, prompts: Sequence[str]
+) -> list[StageTolerance]:
+    """Decode the prompts through ``stages``, replay each stage by every set of ``replayers`` and fit limits to how far they lie apart."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     runs = [_decode(stages, tokenizer(prompt)["input_ids"]) for prompt in prompts]
     table = []
-    for index, layers in enumerate(cuts):
+    for index, stage in enumerate(stages):
         honest = [run[index] for run in runs]
         spread = np.concatenate([run.rows_out for run in honest]).std(axis=0).astype(np.float32)
         found, margins = [], []
-        for executor in (stages[index], replayers[index]):
+        for executors in replayers:
             for run in honest:
-                replay = replay_stage(executor, run.rows_in)
+                replay = replay_stage(executors[index], run.rows_in)
                 found.append(statistics(row_errors(run.rows_out, replay.rows, spread)))
                 if replay.logits is not None:
                     margins.append(mean_token_margin(replay.logits, run.tokens, run.first, SamplingParameters()))
         limits = RowStatistics(_limit([s.mean for s in found]), _limit([s.window for s in found]), _limit([s.quantile for s in found]))
-        table.append(StageTolerance(layers, class_name, class_name, spread, limits, _limit(margins or [0.0], MARGIN_FLOOR)))
+        margin = _limit(margins or [0.0], MARGIN_FLOOR)
+        table.append(StageTolerance(stage.stage.layers, class_name, class_name, spread, limits, margin))
     return table
 
 

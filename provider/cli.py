@@ -17,7 +17,7 @@ from protocol.settings import ProviderSettings
 from protocol.typed import ZERO32
 from protocol.units import FUNC, format_func
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve a stage of an open model and earn FUNC.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Serve a stage of an open model and earn FUNC.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 DataDir = Annotated[Path | None, typer.Option(help="where the agent keeps its state (FUNCNET_DATA_DIR)")]

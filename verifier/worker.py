@@ -66,7 +66,7 @@ def main() -> None:
     def run_attest(model_id: str, registered_root: str) -> None:
         subject = f"tolerance/{model_id}"
         same = tolerance_root(table).hex() == registered_root and replayer.manifest.model_id.hex() == model_id
-        ok = same and within_tolerance(settings.model_dir, table)
+        ok = same and within_tolerance(replayer, table)
         store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
         log.info("tolerance table", model=model_id[:16], reproduced=ok)
 
