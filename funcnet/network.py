@@ -40,8 +40,8 @@ class ProviderPlan:
 
     name: str
     layers: str
-    input_price: int = FUNC
-    output_price: int = 2 * FUNC
+    input_price: int = 100 * FUNC
+    output_price: int = 200 * FUNC
 
 
 PLANS = (
@@ -49,7 +49,7 @@ PLANS = (
     ProviderPlan("provider-2", "10-20"),
     ProviderPlan("provider-3", "20-30"),
     # A little dearer than the stage it stands in for, so that it is the spare.
-    ProviderPlan("spare", "10-20", 11 * FUNC // 10, 22 * FUNC // 10),
+    ProviderPlan("spare", "10-20", 110 * FUNC, 220 * FUNC),
 )
 
 

@@ -61,8 +61,8 @@ def register(
     model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
     layers: Layers = None,
     stake: Annotated[int, typer.Option(min=1, help="FUNC to stake")] = 20_000,
-    input_price: Annotated[int, typer.Option(min=0, help="wei per million input tokens")] = FUNC,
-    output_price: Annotated[int, typer.Option(min=0, help="wei per million output tokens")] = 2 * FUNC,
+    input_price: Annotated[int, typer.Option(min=0, help="wei per million input tokens")] = 100 * FUNC,
+    output_price: Annotated[int, typer.Option(min=0, help="wei per million output tokens")] = 200 * FUNC,
     dry_run: Annotated[bool, typer.Option(help="say what would be done and stop")] = False,
     as_json: AsJson = False,
 ) -> None:

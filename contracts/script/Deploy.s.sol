@@ -44,7 +44,7 @@ contract Deployment {
     ModelRegistry public models;
     PaymentEscrow public escrow;
     VerifierSet public verifiers;
-    CommitmentLog public log;
+    CommitmentLog public commitments;
     Settlement public settlement;
     Disputes public disputes;
 
@@ -60,11 +60,19 @@ contract Deployment {
         verifiers = new VerifierSet(staking, p.minimumVerifierStake, p.epochLength, p.postingEpochs, p.keyEpochs);
         models = new ModelRegistry(verifiers, p.commitDelay);
         escrow = new PaymentEscrow(address(access), token, p.thawPeriod);
-        log = new CommitmentLog(address(access), providers, verifiers, p.challengeWindow);
+        commitments = new CommitmentLog(address(access), providers, verifiers, p.challengeWindow);
         settlement = new Settlement(
-            address(access), token, escrow, models, log, verifiers, Settlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps)
+            address(access),
+            token,
+            escrow,
+            models,
+            commitments,
+            verifiers,
+            Settlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps)
         );
-        disputes = new Disputes(address(access), Disputes.Parts(token, staking, providers, models, log, verifiers, settlement), p.disputes);
+        disputes = new Disputes(
+            address(access), Disputes.Parts(token, staking, providers, models, commitments, verifiers, settlement), p.disputes
+        );
         settlement.setDisputes(disputes);
         _grant();
     }
@@ -76,7 +84,7 @@ contract Deployment {
         (three[0], three[1], three[2]) = (Staking.freeze.selector, Staking.unfreeze.selector, Staking.slash.selector);
         access.setTargetFunctionRole(address(staking), three, Roles.DISPUTES);
         access.setTargetFunctionRole(address(providers), _one(ProviderRegistry.jail.selector), Roles.DISPUTES);
-        access.setTargetFunctionRole(address(log), _one(CommitmentLog.resetRecord.selector), Roles.DISPUTES);
+        access.setTargetFunctionRole(address(commitments), _one(CommitmentLog.resetRecord.selector), Roles.DISPUTES);
         access.setTargetFunctionRole(address(settlement), _one(Settlement.refund.selector), Roles.DISPUTES);
         bytes4[] memory two = new bytes4[](2);
         (two[0], two[1]) = (PaymentEscrow.debit.selector, PaymentEscrow.creditRefund.selector);
@@ -111,7 +119,7 @@ contract Deploy is Script, Deployment {
         o.serialize("ModelRegistry", address(models));
         o.serialize("PaymentEscrow", address(escrow));
         o.serialize("VerifierSet", address(verifiers));
-        o.serialize("CommitmentLog", address(log));
+        o.serialize("CommitmentLog", address(commitments));
         o.serialize("Settlement", address(settlement));
         string memory json = o.serialize("Disputes", address(disputes));
         json.write(string.concat("deployments/", vm.toString(block.chainid), ".json"));

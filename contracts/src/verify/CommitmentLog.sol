@@ -43,9 +43,7 @@ contract CommitmentLog is ICommitmentLog, AccessManaged, Sequenced {
         uint128 cumulative = amount + (batchId == 0 ? 0 : batches[batchId - 1].cumulativeAmount);
         uint64 epoch = verifiers.currentEpoch();
         _advanceMatured(provider);
-        batches.push(
-            Batch(root, firstNumber, lastNumber_, uint64(block.timestamp), epoch, amount, cumulative, tokens, auditRate(provider))
-        );
+        batches.push(Batch(root, firstNumber, lastNumber_, uint64(block.timestamp), epoch, amount, cumulative, tokens, auditRate(provider)));
         bytes32 newTip = keccak256(abi.encode(tip[epoch], provider, batchId, root, firstNumber, lastNumber_, amount, tokens));
         tip[epoch] = newTip;
         emit BatchAnchored(_next(), provider, batchId, epoch, batches[batchId], newTip);
