@@ -1,15 +1,15 @@
 """Reserve, settle, release: so that a retry never bills twice and two requests never pass the same budget. Design section 5."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 
 from api import NoCredit
 from api.keys import ApiKey
+from protocol.database import AsyncPool
 from protocol.units import format_func
 
 
@@ -25,7 +25,7 @@ class Charge:
 class Budget:
     """The money side of a job, each step one transaction."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncPool) -> None:
         self.pool = pool
 
     async def next_nonce(self) -> int:
@@ -54,7 +54,9 @@ class Budget:
                 {"a": amount, "p": key.payer},
             )
             if cursor.rowcount != 1:
-                row = await (await connection.execute("SELECT credit - issued - reserved AS free FROM api.payer WHERE address = %s", (key.payer,))).fetchone()
+                row = await (
+                    await connection.execute("SELECT credit - issued - reserved AS free FROM api.payer WHERE address = %s", (key.payer,))
+                ).fetchone()
                 free = int(row["free"]) if row else 0
                 words = f"the job may cost {format_func(amount)}, payer {key.payer} has {format_func(free)} free here"
                 raise NoCredit(f"{words}; deposit FUNC in the escrow, or raise the limit for this gateway", code="insufficient_credit")
@@ -76,7 +78,7 @@ class Budget:
         assert row is not None
         return int(row["cumulative"])
 
-    async def finish(self, job_id: str, charged: int, completion_tokens: int, receipts: list[Mapping[str, Any]], ok: bool) -> None:
+    async def finish(self, job_id: str, charged: int, completion_tokens: int, receipts: Sequence[Mapping[str, Any]], ok: bool) -> None:
         """Charge the actual cost and release the rest; a second call for the same job changes nothing."""
         async with self.pool.connection() as connection:
             job = await self._close(connection, job_id, charged, completion_tokens, receipts, ok)
@@ -88,7 +90,7 @@ class Budget:
             await connection.execute("UPDATE api.payer SET reserved = reserved - %s WHERE address = %s", (job["reserved"], job["payer"]))
 
     async def _close(
-        self, connection: AsyncConnection[Any], job_id: str, charged: int, tokens: int, receipts: list[Mapping[str, Any]], ok: bool
+        self, connection: AsyncConnection[Any], job_id: str, charged: int, tokens: int, receipts: Sequence[Mapping[str, Any]], ok: bool
     ) -> dict[str, Any] | None:
         cursor = await connection.execute(
             "UPDATE api.job SET state = %s, charged = %s, completion_tokens = %s, receipts = %s WHERE id = %s AND state = 'open' "
@@ -109,7 +111,8 @@ class Budget:
     async def job(self, job_id: str) -> dict[str, Any] | None:
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, receipts FROM api.job WHERE id = %s", (job_id,)
+                "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, receipts FROM api.job WHERE id = %s",
+                (job_id,),
             )
             return await cursor.fetchone()
 

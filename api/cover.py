@@ -8,12 +8,12 @@ import aiohttp
 import structlog
 from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
-from psycopg_pool import AsyncConnectionPool
 
 from api.budget import Budget
 from api.routing import Router
 from protocol import ProtocolError
 from protocol.chain import Chain
+from protocol.database import AsyncPool
 from protocol.units import FUNC
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class Cover:
     chain: Chain
     account: LocalAccount
     budget: Budget
-    pool: AsyncConnectionPool
+    pool: AsyncPool
     indexer_url: str
     model_ids: list[bytes]
     router: Router
@@ -97,9 +97,10 @@ class Cover:
     async def verification(self, job_id: str) -> dict[str, Any] | None:
         """What the indexer knows of a job: signed, anchored, verified or convicted; None while it cannot be asked."""
         try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http, http.get(
-                f"{self.indexer_url}/v1/jobs/{job_id}"
-            ) as answer:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
+                http.get(f"{self.indexer_url}/v1/jobs/{job_id}") as answer,
+            ):
                 return dict(await answer.json()) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):
             return None

@@ -7,9 +7,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from api import WrongKey
+from protocol.database import AsyncPool
 
 PREFIX = "fn"
 SECRET_BYTES = 24
@@ -49,7 +48,7 @@ def _checksum(body: str) -> str:
 class KeyStore:
     """Keys in PostgreSQL."""
 
-    def __init__(self, pool: AsyncConnectionPool, pepper: bytes) -> None:
+    def __init__(self, pool: AsyncPool, pepper: bytes) -> None:
         self.pool = pool
         self.pepper = pepper
 

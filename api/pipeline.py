@@ -209,5 +209,3 @@ class Pipeline:
         if told != (self.spec.job_id, provider, amount, len(self.received)):
             raise ValueError(f"the receipt of {provider} says {told}, which is not what was ordered")
         return receipt, reply
-
-

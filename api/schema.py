@@ -7,7 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
 
-UNSUPPORTED = ("tools", "tool_choice", "functions", "function_call", "response_format", "logprobs", "top_logprobs", "audio", "modalities", "prediction")
+UNSUPPORTED = (
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+    "logprobs",
+    "top_logprobs",
+    "audio",
+    "modalities",
+    "prediction",
+)
 DEFAULT_MAX_TOKENS = 512
 
 

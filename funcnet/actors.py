@@ -96,4 +96,3 @@ def give_func(chain: Chain, treasury: LocalAccount, to: str, whole: int) -> None
 
 def _registration_commitment(registration: tuple[object, ...], creator: str) -> bytes:
     return keccak(encode(["(bytes32,uint16,uint256,bytes32,uint16,address,string,bytes32)", "address"], [registration, creator]))
-

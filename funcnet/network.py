@@ -91,7 +91,13 @@ class Network:
         """Bring everything up, in as few waits as the order allows."""
         adopt_orphans()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
+        names = [
+            "chain",
+            "indexer",
+            "gateway",
+            *(plan.name for plan in self.plans),
+            *(f"verifier-{i}" for i in range(1, self.verifiers + 1)),
+        ]
         self.ports = {name: free_port() for name in names}
         self.manifest = model.manifest(self.model_dir)
         with ThreadPoolExecutor(8) as pool:
@@ -147,7 +153,14 @@ class Network:
         # The script writes its file below the project, as fs_permissions allows; a network of its own moves it to its own folder.
         (PROJECT / "deployments").mkdir(exist_ok=True)
         script = ["forge", "script", "contracts/script/Deploy.s.sol:Deploy", "--rpc-url", self.rpc_url, "--broadcast"]
-        script += ["--keystores", str(deployer.path.resolve()), "--password-file", str(deployer.password_file.resolve()), "--sender", address]
+        script += [
+            "--keystores",
+            str(deployer.path.resolve()),
+            "--password-file",
+            str(deployer.password_file.resolve()),
+            "--sender",
+            address,
+        ]
         done = subprocess.run(script, cwd=PROJECT, env=_tool_environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise FuncnetError(f"the contracts were not deployed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
@@ -185,7 +198,13 @@ class Network:
 
     def _fund(self) -> None:
         treasury = self.wallet("treasury").account()
-        for name in ["creator", "payer", "gateway", *(f"verifier-{i}" for i in range(1, self.verifiers + 1)), *(p.name for p in self.plans)]:
+        for name in [
+            "creator",
+            "payer",
+            "gateway",
+            *(f"verifier-{i}" for i in range(1, self.verifiers + 1)),
+            *(p.name for p in self.plans),
+        ]:
             actors.give_gas(self.chain, self.address(name))
         for plan in self.plans:
             actors.give_gas(self.chain, self.address(f"{plan.name}-operator"))

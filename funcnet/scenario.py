@@ -60,7 +60,9 @@ class Scenario:
         self.step("a job over three stages, streamed to the official openai client")
         self.answers.append(self.chat())
         answer = self.answers[0]
-        self.step(f"{len(answer.tokens)} tokens for {format_func(answer.cost)} over {len(answer.receipts)} signed receipts; comparing with generate()")
+        self.step(
+            f"{len(answer.tokens)} tokens for {format_func(answer.cost)} over {len(answer.receipts)} signed receipts; comparing with generate()"
+        )
         reference = self.reference()
         identical = answer.tokens == reference["tokens"] and answer.text == reference["text"]
         self.report |= {"text": answer.text, "tokens": len(answer.tokens), "identical_to_generate": identical}
@@ -234,9 +236,9 @@ class Scenario:
         supply = token.totalSupply().call(block_identifier=block)
         burned = sum(
             event["args"]["value"]
-            for event in chain["FuncToken"].events.Transfer().get_logs(
-                from_block=chain.deployment.from_block, to_block=block, argument_filters={"to": "0x" + "00" * 20}
-            )
+            for event in chain["FuncToken"]
+            .events.Transfer()
+            .get_logs(from_block=chain.deployment.from_block, to_block=block, argument_filters={"to": "0x" + "00" * 20})
         )
         initial = token.INITIAL_SUPPLY().call()
         ledgers = all(

@@ -16,7 +16,6 @@ from indexer import queries
 from indexer.decode import Decoder
 from indexer.follow import RETRYABLE, Follower
 from protocol import ProtocolError, logs
-from protocol.chain import Chain
 from protocol.database import migrate, open_pool
 from protocol.receipts import StageReceipt
 from protocol.settings import IndexerSettings

@@ -50,9 +50,7 @@ class Decoder:
             return None
         indexed = [i for i in entry["inputs"] if i["indexed"]]
         plain = [i for i in entry["inputs"] if not i["indexed"]]
-        values = dict(
-            zip([i["name"] for i in plain], abi_decode([_canonical(i) for i in plain], bytes(log["data"])), strict=True)
-        )
+        values = dict(zip([i["name"] for i in plain], abi_decode([_canonical(i) for i in plain], bytes(log["data"])), strict=True))
         for item, topic in zip(indexed, log["topics"][1:], strict=True):
             values[item["name"]] = abi_decode([_canonical(item)], bytes(topic))[0]
         args = {item["name"]: jsonable(item, values[item["name"]]) for item in entry["inputs"]}

@@ -8,12 +8,12 @@ import requests
 import structlog
 from psycopg import Cursor
 from psycopg.types.json import Jsonb
-from psycopg_pool import ConnectionPool
 from web3.exceptions import Web3Exception
 
 from indexer import MissingLogs
 from indexer.decode import Decoder, Event
 from protocol.chain import Chain
+from protocol.database import Pool
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Follower:
     """Moves the database along the chain, one range a step; rows and cursor change in one transaction."""
 
     chain: Chain
-    pool: ConnectionPool
+    pool: Pool
     decoder: Decoder
 
     def step(self) -> bool:

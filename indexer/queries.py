@@ -68,7 +68,8 @@ WITH batch AS (
     SELECT r.*, b.batch_id, b.tx_hash,
            (SELECT count(*) FROM indexer.event d WHERE d.name = 'DutiesPosted' AND (d.args ->> 'epoch')::bigint = b.epoch
               AND (d.args ->> 'count')::bigint > 0) AS checks,
-           (SELECT s.args ->> 'status' FROM indexer.event o JOIN indexer.event s ON s.name = 'DisputeClosed' AND s.args -> 'disputeId' = o.args -> 'disputeId'
+           (SELECT s.args ->> 'status' FROM indexer.event o
+              JOIN indexer.event s ON s.name = 'DisputeClosed' AND s.args -> 'disputeId' = o.args -> 'disputeId'
              WHERE o.name = 'DisputeOpened' AND o.args ->> 'provider' = r.provider
                AND (o.args -> 'dispute' ->> 'receiptNumber')::bigint = r.number LIMIT 1) AS dispute
     FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from inference.classes import ExecutionClass, to_float32
-from inference.compare import RowStatistics, Rows, StageTolerance, row_errors, statistics
+from inference.compare import Rows, RowStatistics, StageTolerance, row_errors, statistics
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from inference.replay import mean_token_margin, replay_stage
@@ -116,5 +117,5 @@ def _limit(seen: Sequence[float], floor: float = FLOOR) -> float:
 def cut_ranges(layer_count: int, cuts: Sequence[int]) -> Iterator[LayerRange]:
     """The stages between the given cut points, as 10, 20 of 30 gives 0-10, 10-20, 20-30."""
     edges = [0, *cuts, layer_count]
-    for first, end in zip(edges, edges[1:], strict=False):
+    for first, end in pairwise(edges):
         yield LayerRange(first, end)

@@ -7,6 +7,7 @@ only what is left: it knows how to fuse experts and rename keys for each archite
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -73,9 +74,7 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
 
 
-def load_stage(
-    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa"
-) -> LoadedStage:
+def load_stage(folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa") -> LoadedStage:
     """Load layers ``[first, end)`` and, where the range reaches them, the embedding, the final norm and the head.
 
     With a manifest each tensor that is read is first compared with it. Raises LoadError, TensorMismatch or CutError.
@@ -111,9 +110,9 @@ def checkpoint_keys(folder: Path) -> list[str]:
     return [name for name, _ in open_tensors(folder)]
 
 
-def _stage_class(config: transformers.PretrainedConfig, layers: LayerRange) -> tuple[type, list[KeyOwners]]:
+def _stage_class(config: transformers.PretrainedConfig, layers: LayerRange) -> tuple[Any, list[KeyOwners]]:
     """A subclass of the architecture's own class that keeps only ``layers``, and a holder that receives its key owners."""
-    base = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    base: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     holder: list[KeyOwners] = []
 
     def maybe_distribute_model(cls: type, model: transformers.PreTrainedModel, *_: object) -> transformers.PreTrainedModel:
@@ -152,7 +151,7 @@ def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> Ke
             if hasattr(decoder, name):
                 drop(decoder, getattr(decoder, name), PipelineIdentityLayer())
     owners = KeyOwners(layers, path, frozenset(foreign))
-    model._pp_stage = owners
+    model._pp_stage = owners  # type: ignore[assignment]
     return owners
 
 

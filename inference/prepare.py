@@ -68,7 +68,7 @@ def _convert(source: Path, target: Path) -> None:
         where, options = source, {}
     model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.bfloat16, local_files_only=True, **options)
     # What is saved is no longer quantised; a config that still says so would not load.
-    model.hf_quantizer = None
+    model.hf_quantizer = None  # type: ignore[assignment]
     for leftover in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(model.config, leftover):
             delattr(model.config, leftover)

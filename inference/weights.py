@@ -18,7 +18,7 @@ def open_tensors(folder: Path) -> Iterator[tuple[str, Path]]:
         raise LoadError(f"{folder} holds no .safetensors file; convert the model first (`funcnet model prepare`)")
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118: safe_open is no mapping
+            for name in tensors.keys():  # noqa: SIM118
                 yield name, file
 
 

@@ -72,8 +72,7 @@ class Chain:
         self.deployment = deployment
         self.web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 20}))
         self.contracts: dict[str, Contract] = {
-            name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name))
-            for name, address in deployment.addresses.items()
+            name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name)) for name, address in deployment.addresses.items()
         }
         self._sending = threading.Lock()
 
@@ -98,7 +97,7 @@ class Chain:
     def call(self, contract: str, function: str, *args: Any) -> Any:
         """A view call. Raises Reverted or Unavailable."""
         bound = getattr(self.contracts[contract].functions, function)(*args)
-        with _translated(f"{contract}.{function}"):
+        with _Translated(f"{contract}.{function}"):
             return bound.call()
 
     def send(self, account: LocalAccount, contract: str, function: str, *args: Any) -> str:
@@ -107,11 +106,11 @@ class Chain:
         return self.send_bound(account, f"{contract}.{function}", bound)
 
     def send_bound(self, account: LocalAccount, label: str, bound: ContractFunction) -> str:
-        with _translated(label):
+        with _Translated(label):
             with self._sending:
                 gas = int(bound.estimate_gas({"from": account.address}) * 1.4) + 20_000
                 nonce = self.web3.eth.get_transaction_count(account.address, "pending")
-                transaction = bound.build_transaction({"from": account.address, "nonce": nonce, "gas": gas})
+                transaction: Any = bound.build_transaction({"from": account.address, "nonce": nonce, "gas": gas})
                 raw = account.sign_transaction(transaction).raw_transaction
                 digest = self.web3.eth.send_raw_transaction(raw)
             receipt = self.web3.eth.wait_for_transaction_receipt(digest, timeout=RECEIPT_TIMEOUT_SECONDS, poll_latency=0.1)
@@ -122,8 +121,8 @@ class Chain:
 
     def send_native(self, account: LocalAccount, to: str, amount: int) -> str:
         """Send the chain's native coin, for gas."""
-        with _translated("transfer"), self._sending:
-            transaction = {
+        with _Translated("transfer"), self._sending:
+            transaction: Any = {
                 "to": Web3.to_checksum_address(to),
                 "value": amount,
                 "gas": 21_000,
@@ -154,7 +153,7 @@ def named(components: list[dict[str, Any]], values: Any) -> dict[str, Any]:
     return out
 
 
-class _translated:  # noqa: N801: reads as a statement
+class _Translated:
     """Turns web3's and requests' errors into ours."""
 
     def __init__(self, label: str) -> None:

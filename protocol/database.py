@@ -1,14 +1,19 @@
 """PostgreSQL for the services that keep state there: a pool, and plain SQL migrations."""
 
 from importlib import resources
+from typing import Any
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from protocol import SettingsError
 
 MIGRATION_LOCK = 0x46554E43
+
+Row = dict[str, Any]
+Pool = ConnectionPool[Connection[Row]]
+AsyncPool = AsyncConnectionPool[AsyncConnection[Row]]
 
 
 def require_url(url: str) -> str:
@@ -18,12 +23,12 @@ def require_url(url: str) -> str:
     return url
 
 
-def open_pool(url: str, size: int = 4) -> ConnectionPool:
+def open_pool(url: str, size: int = 4) -> Pool:
     """A pool for threads; rows come as dicts."""
     return ConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=True)
 
 
-def async_pool(url: str, size: int = 10) -> AsyncConnectionPool:
+def async_pool(url: str, size: int = 10) -> AsyncPool:
     """A pool for an event loop; the caller opens it there."""
     return AsyncConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=False)
 

@@ -46,4 +46,5 @@ def read_keystore(path: Path, password: str) -> bytes:
 
 def read_account(path: Path, password: str) -> LocalAccount:
     """The keystore's secp256k1 account."""
-    return Account.from_key(read_keystore(path, password))
+    account: LocalAccount = Account.from_key(read_keystore(path, password))
+    return account

@@ -65,7 +65,5 @@ class Manifest:
         entries = [TensorEntry(t["name"], t["dtype"], tuple(t["shape"]), bytes.fromhex(t["sha256"])) for t in body["tensors"]]
         manifest = cls.of(entries, body["layer_count"])
         if manifest.root.hex() != body["root"]:
-            raise ValueError(
-                f"{folder / MANIFEST_FILE} does not hash to its root {body['root']}; make it again with `funcnet model prepare`"
-            )
+            raise ValueError(f"{folder / MANIFEST_FILE} does not hash to its root {body['root']}; make it again with `funcnet model prepare`")
         return manifest

@@ -151,9 +151,7 @@ def execution_class_id(name: str) -> bytes:
     return keccak(name.encode())
 
 
-EXECUTION_CLASSES = {
-    execution_class_id(name): name for name in ("float32/sdpa", "float32/eager", "bfloat16/sdpa", "bfloat16/eager")
-}
+EXECUTION_CLASSES = {execution_class_id(name): name for name in ("float32/sdpa", "float32/eager", "bfloat16/sdpa", "bfloat16/eager")}
 """The classes that stages may declare, by id; the part before the slash is the rows' dtype on the wire."""
 
 

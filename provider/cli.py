@@ -115,9 +115,7 @@ def start(
 
 
 @app.command()
-def status(
-    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None, as_json: AsJson = False
-) -> None:
+def status(owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None, as_json: AsJson = False) -> None:
     """What the chain says about a provider: stake, offers, batches, money held."""
     settings = ProviderSettings.load(owner=owner)
     chain = settings.chain()

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,9 +13,26 @@ from protocol.typed import Signed
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipt (
-    number INTEGER PRIMARY KEY, folder TEXT NOT NULL, receipt BLOB NOT NULL, amount TEXT NOT NULL, tokens INTEGER NOT NULL, batch_id INTEGER);
-CREATE TABLE IF NOT EXISTS voucher (stream TEXT PRIMARY KEY, cumulative TEXT NOT NULL, redeemed TEXT NOT NULL DEFAULT '0', voucher BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS batch (batch_id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, root BLOB NOT NULL, released INTEGER NOT NULL DEFAULT 0);
+    number INTEGER PRIMARY KEY,
+    folder TEXT NOT NULL,
+    receipt BLOB NOT NULL,
+    amount TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    batch_id INTEGER
+);
+CREATE TABLE IF NOT EXISTS voucher (
+    stream TEXT PRIMARY KEY,
+    cumulative TEXT NOT NULL,
+    redeemed TEXT NOT NULL DEFAULT '0',
+    voucher BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batch (
+    batch_id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    released INTEGER NOT NULL DEFAULT 0
+);
 """
 
 
@@ -48,7 +66,7 @@ class Ledger:
 
     def next_number(self) -> int:
         """The next consecutive receipt number, from 1."""
-        return int(self._one("SELECT COALESCE(MAX(number), 0) + 1 FROM receipt")[0])
+        return int(self._all("SELECT COALESCE(MAX(number), 0) + 1 FROM receipt")[0][0])
 
     def add_receipt(self, receipt: StageReceipt, signed: Signed, folder: str, voucher: Voucher, signed_voucher: Signed) -> None:
         """Store a receipt and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before."""
@@ -71,10 +89,7 @@ class Ledger:
         return [_stored(row) for row in rows]
 
     def unanchored(self) -> list[StoredReceipt]:
-        return [
-            _stored(row)
-            for row in self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id IS NULL ORDER BY number")
-        ]
+        return [_stored(row) for row in self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id IS NULL ORDER BY number")]
 
     def record_batch(self, batch_id: int, first: int, last: int, root: bytes) -> None:
         with self._lock, self._transaction():
@@ -84,7 +99,7 @@ class Ledger:
     def batch_range(self, batch_id: int) -> tuple[int, int] | None:
         """(first, last) receipt number of a batch, None for one that is not anchored."""
         row = self._one("SELECT first, last FROM batch WHERE batch_id = ?", batch_id)
-        return None if row is None else (int(row[0]), int(row[1]))  # type: ignore[call-overload]
+        return None if row is None else (int(row[0]), int(row[1]))
 
     def unreleased_batches(self) -> list[int]:
         return [int(row[0]) for row in self._all("SELECT batch_id FROM batch WHERE released = 0 ORDER BY batch_id")]
@@ -112,11 +127,11 @@ class Ledger:
         with self._lock:
             self._db.execute("UPDATE voucher SET redeemed = ? WHERE stream = ?", (str(redeemed), stream_of(voucher)))
 
-    def _one(self, sql: str, *args: object) -> tuple[object, ...] | None:  # type: ignore[return]
+    def _one(self, sql: str, *args: object) -> tuple[Any, ...] | None:
         with self._lock:
             return self._db.execute(sql, args).fetchone()
 
-    def _all(self, sql: str, *args: object) -> list[tuple[bytes, ...]]:
+    def _all(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._db.execute(sql, args).fetchall()
 
@@ -140,7 +155,7 @@ def stream_of(voucher: Voucher) -> str:
     return f"{voucher.payer}-{voucher.gateway}-{voucher.model_id.hex()}"
 
 
-def _stored(row: tuple[object, ...]) -> StoredReceipt:
+def _stored(row: tuple[Any, ...]) -> StoredReceipt:
     number, folder, raw, batch_id = row
-    signed = msgspec.json.decode(raw, type=Signed)  # type: ignore[arg-type]
-    return StoredReceipt(int(number), str(folder), signed, None if batch_id is None else int(batch_id))  # type: ignore[call-overload]
+    signed = msgspec.json.decode(raw, type=Signed)
+    return StoredReceipt(int(number), str(folder), signed, None if batch_id is None else int(batch_id))

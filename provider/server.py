@@ -277,9 +277,7 @@ class StageServer:
         width = (folder / name).stat().st_size // count
         request = meta.open_request
         yield msgspec.json.encode(
-            EvidenceHead(
-                stored.signed, meta.checkpoint, request.offer, request.sampling, request.prompt, stored.batch_id or 0, proof, width, count
-            )
+            EvidenceHead(stored.signed, meta.checkpoint, request.offer, request.sampling, request.prompt, stored.batch_id or 0, proof, width, count)
         )
         for chunk in self.evidence.chunks(folder, name):
             yield chunk
@@ -319,9 +317,7 @@ async def _next_frame(frames: AsyncIterator[bytes], link: "asyncio.Task[None] | 
         reading.cancel()
 
 
-def _answering(
-    method: Callable[[Any], Awaitable[msgspec.Struct]], kind: type
-) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
+def _answering(method: Callable[[Any], Awaitable[msgspec.Struct]], kind: type) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
     """Decode, answer, encode; our errors become a status with their words."""
 
     async def answer(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:

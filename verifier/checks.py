@@ -88,7 +88,12 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
 
 
 async def check(
-    client: EvidenceClient, replayer: Replayer, provider: str, number: int, duty_signature: bytes, dispute_id: int,
+    client: EvidenceClient,
+    replayer: Replayer,
+    provider: str,
+    number: int,
+    duty_signature: bytes,
+    dispute_id: int,
     committed: Callable[[bytes, bytes], None],
 ) -> CheckResult:
     """One check from start to verdict; ``committed`` is told commitment and opening before rows out are asked for.

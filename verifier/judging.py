@@ -50,9 +50,7 @@ class Judging:
             if not self._challenged(provider, number):
                 try:
                     self.chain.send(self.account, "FuncToken", "approve", self.chain.address("Disputes"), bond)
-                    digest = self.chain.send(
-                        self.account, "Disputes", "open", receipts[index].abi_tuple(), batch_id, proof, kind
-                    )
+                    digest = self.chain.send(self.account, "Disputes", "open", receipts[index].abi_tuple(), batch_id, proof, kind)
                     log.warning("dispute opened", provider=provider, number=number, detail=row["detail"], tx=digest)
                 except Reverted as error:
                     if error.error != "EvidenceClosed":
@@ -60,10 +58,7 @@ class Judging:
             self.store.mark_disputed(provider, number)
 
     def _challenged(self, provider: str, number: int) -> bool:
-        for _, dispute in self._disputes():
-            if (dispute["provider"], dispute["receiptNumber"]) == (provider, number):
-                return True
-        return False
+        return any((d["provider"], d["receiptNumber"]) == (provider, number) for _, d in self._disputes())
 
     def take_seats(self) -> None:
         """Queue a check for each open dispute in which this verifier has a seat, and sign where its check is done."""

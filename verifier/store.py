@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from psycopg_pool import ConnectionPool
 
+from protocol.database import Pool
 from protocol.duties import DutyResult
 
 LEASE_SECONDS = 40
@@ -25,7 +25,7 @@ class CheckKey:
 class Store:
     """One verifier's rows; several verifiers may share a database."""
 
-    def __init__(self, pool: ConnectionPool, verifier: str) -> None:
+    def __init__(self, pool: Pool, verifier: str) -> None:
         self.pool = pool
         self.verifier = verifier
 
@@ -99,7 +99,9 @@ class Store:
 
     def results(self, epoch: int) -> list[DutyResult]:
         rows = self._all(
-            "SELECT * FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1 AND verdict IS NOT NULL", self.verifier, epoch
+            "SELECT * FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1 AND verdict IS NOT NULL",
+            self.verifier,
+            epoch,
         )
         zero = bytes(32)
         return [
@@ -126,7 +128,10 @@ class Store:
 
     def mark_disputed(self, provider: str, number: int) -> None:
         self._run(
-            "UPDATE verifier.check SET disputed = true WHERE verifier = %s AND provider = %s AND number = %s", self.verifier, provider, number
+            "UPDATE verifier.check SET disputed = true WHERE verifier = %s AND provider = %s AND number = %s",
+            self.verifier,
+            provider,
+            number,
         )
 
     def verdict(self, key: CheckKey) -> str | None:
@@ -136,7 +141,12 @@ class Store:
     def add_statement(self, subject: str, epoch: int, value: str, signature: bytes) -> None:
         """Keep a signature on a subject; the first one stands, so that this verifier never says two things."""
         self._run(
-            "INSERT INTO verifier.statement VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", self.verifier, subject, epoch, value, signature
+            "INSERT INTO verifier.statement VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            self.verifier,
+            subject,
+            epoch,
+            value,
+            signature,
         )
 
     def statement(self, subject: str) -> dict[str, Any] | None:

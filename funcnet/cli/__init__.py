@@ -8,7 +8,12 @@ from funcnet import FuncnetError
 from funcnet.cli import bench, demo, key, model, verify, wallet
 from protocol import ProtocolError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decentralised inference that people can trust without trusting the provider.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Decentralised inference that people can trust without trusting the provider.",
+)
 app.command("demo")(demo.demo)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
