@@ -70,6 +70,11 @@ class Network:
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.root / "logs")
         self.secrets = {name: secrets.token_urlsafe(32) for name in ("pepper", "admin")}
+        names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
+        self.ports = {name: free_port() for name in names}
+        self.manifest = model.manifest(self.model_dir)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        adopt_orphans()
 
     @property
     def rpc_url(self) -> str:
@@ -89,24 +94,10 @@ class Network:
 
     def start(self) -> None:
         """Bring everything up, in as few waits as the order allows."""
-        adopt_orphans()
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        names = [
-            "chain",
-            "indexer",
-            "gateway",
-            *(plan.name for plan in self.plans),
-            *(f"verifier-{i}" for i in range(1, self.verifiers + 1)),
-        ]
-        self.ports = {name: free_port() for name in names}
-        self.manifest = model.manifest(self.model_dir)
         with ThreadPoolExecutor(8) as pool:
-            database = pool.submit(self._start_database)
             keys = [pool.submit(self._provider_init, plan) for plan in self.plans]
-            self._start_chain()
-            self.say("deploying the contracts")
-            self._deploy()
-            _wait_all([database, *keys])
+            self.start_core()
+            _wait_all(keys)
             self._start_indexer()
             self.say("registering creator, providers, verifiers, payer and gateway")
             self._fund()
@@ -114,16 +105,29 @@ class Network:
             joining += [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
             joining += [pool.submit(self._register_model), pool.submit(self._fund_payer), pool.submit(self._bond_gateway)]
             _wait_all(joining)
-            self.say("starting providers, verifiers and the gateway")
-            for plan in self.plans:
-                self.start_provider(plan.name)
-            for plan in self.plans:
-                self.wait_provider(plan.name)
-            self._start_gateway()
-            for i in range(1, self.verifiers + 1):
-                self.start_verifier(i)
-            self.api_key = self.create_key("demo")["key"]
-            self._wait_http("gateway", f"{self.gateway_url}/readyz")
+        self.say("starting providers, verifiers and the gateway")
+        for plan in self.plans:
+            self.start_provider(plan.name)
+        for plan in self.plans:
+            self.wait_provider(plan.name)
+        self._start_gateway()
+        for i in range(1, self.verifiers + 1):
+            self.start_verifier(i)
+        self.api_key = self.create_key("demo")["key"]
+        self._wait_http("gateway", f"{self.gateway_url}/readyz")
+
+    def start_core(self) -> None:
+        """The chain with its contracts, and the database."""
+        with ThreadPoolExecutor(1) as pool:
+            database = pool.submit(self._start_database)
+            self._start_chain()
+            self.say("deploying the contracts")
+            self._deploy()
+            database.result()
+
+    def database_for(self, name: str) -> str:
+        """The address of another database on the same server."""
+        return str(self._database.get_uri(database=name))
 
     def stop(self) -> None:
         """End every process, the database last."""

@@ -61,7 +61,28 @@ class Follower:
             events = self._fetch(start, end)
             self._check_sequences(cursor, events)
             self._write(cursor, events, start, end)
-            return end < head
+            missing = self._prove_complete(cursor, head) if end == head else None
+        if missing:
+            raise MissingLogs(missing)
+        return end < head
+
+    def _prove_complete(self, cursor: Cursor[Any], head: int) -> str | None:
+        """Compare each contract's own counter at the head with what is indexed. A shortfall is named, and what lies after the last event
+        that is sure is dropped, to be fetched again: a log left out at the end of a range leaves no gap to see."""
+        for name in self._sequenced:
+            row = cursor.execute(
+                "SELECT max(sequence) AS newest, max(block_number) AS block FROM indexer.event WHERE contract = %s", (name,)
+            ).fetchone()
+            assert row is not None
+            told = self.chain[name].functions.lastSequence().call(block_identifier=head)
+            if told > (row["newest"] or 0):
+                cursor.execute("DELETE FROM indexer.block WHERE number > %s", (row["block"] or -1,))
+                return f"{name} has {told} events, {row['newest'] or 0} were given; asking again"
+        return None
+
+    @property
+    def _sequenced(self) -> list[str]:
+        return [name for name in self.decoder.names.values() if name not in ("FuncToken", "AccessManager")]
 
     def _fetch(self, start: int, end: int) -> list[Event]:
         logs = self.chain.web3.eth.get_logs({"address": self.decoder.addresses, "fromBlock": start, "toBlock": end})  # type: ignore[typeddict-item]
@@ -104,9 +125,7 @@ class Follower:
         """How many events each contract has beyond what is indexed: by its own counter. Empty where nothing is missing."""
         missing = {}
         with self.pool.connection() as connection:
-            for name in self.decoder.names.values():
-                if name in ("FuncToken", "AccessManager"):
-                    continue
+            for name in self._sequenced:
                 row = connection.execute("SELECT COALESCE(max(sequence), 0) AS n FROM indexer.event WHERE contract = %s", (name,)).fetchone()
                 assert row is not None
                 if behind := self.chain.call(name, "lastSequence") - row["n"]:

@@ -93,6 +93,7 @@ def lock_data_dir(data_dir: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        file.close()
         raise SettingsError(f"another provider-agent runs on {data_dir}; stop it, or set another FUNCNET_DATA_DIR") from None
     return file
 

@@ -1,0 +1,63 @@
+"""Routes: the cheapest chain that covers all layers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api import NoRoute
+from api.routing import Router, StageOffer, cheapest_route
+from protocol.receipts import execution_class_id
+from protocol.wire import RouteStop
+
+
+def offer(provider: str, first: int, end: int, price: int = 1_000_000) -> StageOffer:
+    stop = RouteStop(provider, provider, "grpcs://h:1", "0x00", first, end)
+    return StageOffer(stop, execution_class_id("float32/sdpa"), price, price, price)
+
+
+def names(route: list[StageOffer] | None) -> list[str] | None:
+    return None if route is None else [stage.stop.provider for stage in route]
+
+
+def test_route__cheaper_spare__is_taken() -> None:
+    offers = [offer("a", 0, 10), offer("b", 10, 20, 9_000_000), offer("c", 20, 30), offer("d", 10, 20, 2_000_000)]
+    assert names(cheapest_route(offers, 30, 10, 10)) == ["a", "d", "c"]
+
+
+def test_route__same_price__is_not_split() -> None:
+    offers = [offer("a", 0, 15, 1_000_000), offer("b", 15, 30, 1_000_000), offer("whole", 0, 30, 2_000_000)]
+    assert names(cheapest_route(offers, 30, 10, 10)) == ["whole"]
+
+
+def test_route__gap__is_none() -> None:
+    assert cheapest_route([offer("a", 0, 10), offer("b", 11, 30)], 30, 1, 1) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(1, 9)), max_size=8))
+def test_route__any_offers__is_contiguous_and_no_dearer_than_any_other(raw: list[tuple[int, int, int]]) -> None:
+    offers = [offer(f"p{i}", first, end, price * 1_000_000) for i, (first, end, price) in enumerate(raw) if first < end]
+    route = cheapest_route(offers, 6, 1, 0)
+
+    def costs(edge: int) -> list[int]:
+        if edge == 6:
+            return [0]
+        return [o.cost(1, 0) + rest for o in offers if o.layers.first == edge for rest in costs(o.layers.end)]
+
+    every = costs(0)
+    assert (route is None) == (not every)
+    if route is not None:
+        edges = [0, *(stage.layers.end for stage in route)]
+        assert [stage.layers.first for stage in route] == edges[:-1]
+        assert edges[-1] == 6
+        assert sum(stage.cost(1, 0) for stage in route) == min(every)
+
+
+def test_router__no_route__says_what_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    router = Router(None)  # type: ignore[arg-type]
+    monkeypatch.setattr(router, "offers", lambda _: [offer("a", 0, 10), offer("b", 20, 30)])
+    router.backed = {"a", "b"}
+    with pytest.raises(NoRoute, match="covers layers 0-30: offered are layers 0-10, 20-30"):
+        router.choose(b"m", 30, 1, 1)
+    router.backed = set()
+    with pytest.raises(NoRoute, match="wait for this gateway's bond"):
+        router.choose(b"m", 30, 1, 1)

@@ -1,0 +1,53 @@
+"""Shared parts: the model, one network for the whole run, a small chain of its own for what must not disturb it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from funcnet import model
+from funcnet.actors import Wallet, give_gas
+from funcnet.network import Network, ProviderPlan, database_folder
+
+ROOT = Path(".funcnet").resolve()
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The bundled model, prepared."""
+    return model.prepare_bundled(ROOT, print).resolve()
+
+
+def fresh_network(root: Path, model_dir: Path, plans: tuple[ProviderPlan, ...] | None = None) -> Network:
+    for stale in (root, database_folder(root)):
+        shutil.rmtree(stale, ignore_errors=True)
+    return Network(root, model_dir, print) if plans is None else Network(root, model_dir, print, plans)
+
+
+@pytest.fixture(scope="session")
+def network(model_dir: Path) -> Iterator[Network]:
+    """The network that every test shares: four providers, three verifiers, a gateway, an indexer."""
+    network = fresh_network(ROOT / "test", model_dir)
+    try:
+        network.start()
+        yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture(scope="session")
+def small(model_dir: Path) -> Iterator[Network]:
+    """A chain with the contracts and a database, nothing else; tests may reorganise it."""
+    network = fresh_network(ROOT / "test-small", model_dir, ())
+    try:
+        network.start_core()
+        give_gas(network.chain, network.address("treasury"))
+        yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture
+def wallet(tmp_path: Path) -> Wallet:
+    return Wallet.ensure(tmp_path / "wallet.json")

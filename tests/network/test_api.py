@@ -1,0 +1,242 @@
+"""The gateway as its users meet it: the official client against the shared network."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from funcnet.network import Network
+from protocol.bls import sign
+from protocol.chain import struct_values
+from protocol.receipts import EvidenceRequest, StageReceipt
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.typed import ZERO32, Signed
+from protocol.wire import EvidenceAsk
+
+MODEL = "smollm2-135m-instruct"
+QUESTION = [{"role": "user", "content": "Name three colours."}]
+
+
+@pytest.fixture(scope="module")
+def client(network: Network) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0)
+
+
+def ask(client: openai.OpenAI, **options: Any) -> Any:
+    return client.chat.completions.create(**{"model": MODEL, "messages": QUESTION, "max_tokens": 12, "temperature": 0, **options})
+
+
+def extra(answer: Any) -> dict[str, Any]:
+    return dict(answer.model_extra["function_network"])
+
+
+def reference(network: Network, max_tokens: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "inference.reference", str(network.model_dir)]
+    request = json.dumps({"messages": QUESTION, "max_tokens": max_tokens})
+    return dict(json.loads(subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+
+
+def test_chat__greedy__is_token_identical_to_generate_past_a_checkpoint(network: Network, client: openai.OpenAI) -> None:
+    # More tokens than lie between two checkpoints, so that countersigned ones are on the way.
+    answer, expected = ask(client, max_tokens=70), reference(network, 70)
+    assert extra(answer)["token_ids"] == expected["tokens"]
+    assert answer.choices[0].message.content == expected["text"]
+    assert answer.usage.prompt_tokens == len(expected["prompt"])
+    assert answer.usage.completion_tokens == len(expected["tokens"])
+
+
+def test_chat__streamed__gives_the_same_text_usage_and_receipts(client: openai.OpenAI) -> None:
+    whole = ask(client)
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert len(extra(chunks[-1])["receipts"]) == 3
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
+
+
+def test_chat__receipts__sum_to_the_cost_and_name_consecutive_layers(client: openai.OpenAI) -> None:
+    told = extra(ask(client))
+    receipts = [StageReceipt.from_json(entry["receipt"]["message"]) for entry in told["receipts"]]
+    assert sum(receipt.amount for receipt in receipts) == int(told["cost"])
+    assert [(r.first_layer, r.end_layer) for r in receipts] == [(0, 10), (10, 20), (20, 30)]
+    assert all(entry["countersignature"] for entry in told["receipts"][:2])
+
+
+def test_chat__seeded__repeats_and_another_seed_differs(client: openai.OpenAI) -> None:
+    first = extra(ask(client, temperature=1.2, seed=5))["token_ids"]
+    assert extra(ask(client, temperature=1.2, seed=5))["token_ids"] == first
+    assert extra(ask(client, temperature=1.2, seed=6))["token_ids"] != first
+
+
+def test_chat__stop_string__ends_before_it_and_later_tokens_are_not_billed(client: openai.OpenAI) -> None:
+    whole = ask(client, max_tokens=30)
+    word = whole.choices[0].message.content.split()[2]
+    stopped = ask(client, max_tokens=30, stop=word)
+    assert word not in stopped.choices[0].message.content
+    assert whole.choices[0].message.content.startswith(stopped.choices[0].message.content)
+    assert stopped.choices[0].finish_reason == "stop"
+    assert stopped.usage.completion_tokens < whole.usage.completion_tokens
+
+
+def test_chat__several_at_once__each_gets_its_own_answer(network: Network, client: openai.OpenAI) -> None:
+    alone = extra(ask(client))["token_ids"]
+
+    async def run() -> list[Any]:
+        many = openai.AsyncOpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0)
+        return list(await asyncio.gather(*(ask(many) for _ in range(4))))
+
+    assert [extra(answer)["token_ids"] for answer in asyncio.run(run())] == [alone] * 4
+
+
+def test_chat__wrong_key__is_401(network: Network) -> None:
+    stranger = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key="fn-00000000-x-00000000", max_retries=0)
+    with pytest.raises(openai.AuthenticationError, match="well-formed"):
+        ask(stranger)
+
+
+def test_chat__unknown_model__is_404_and_names_the_known(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match=MODEL) as caught:
+        ask(client, model="gpt-4")
+    assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+    ],
+)
+def test_chat__bad_field__is_400_and_names_it(client: openai.OpenAI, options: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, **options)
+    assert caught.value.param == param
+
+
+def test_chat__prompt_too_long__is_400_with_the_numbers(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="takes 8192"):
+        ask(client, messages=[{"role": "user", "content": "word " * 9_000}])
+
+
+def test_chat__budget_used_up__is_402_and_nothing_stays_reserved(network: Network) -> None:
+    poor = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.create_key("poor", budget=1)["key"], max_retries=0)
+    with pytest.raises(openai.APIStatusError, match="budget") as caught:
+        ask(poor)
+    assert caught.value.status_code == 402
+    keys = requests.get(f"{network.gateway_url}/v1/keys", headers={"authorization": f"Bearer {network.secrets['admin']}"}, timeout=10).json()["data"]
+    assert next(key for key in keys if key["name"] == "poor")["reserved"] == "0"
+
+
+def test_chat__key_for_another_model__is_404(network: Network) -> None:
+    key = network.create_key("other", models=["something-else"])["key"]
+    with pytest.raises(openai.NotFoundError):
+        ask(openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=key, max_retries=0))
+
+
+def test_keys__without_the_admin_token__are_refused(network: Network) -> None:
+    assert requests.post(f"{network.gateway_url}/v1/keys", json={"payer": "0x" + "1" * 40}, timeout=10).status_code == 401
+
+
+def test_models__listed__by_the_client(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, client: openai.OpenAI) -> None:
+    stream = ask(client, max_tokens=400, stream=True, messages=[{"role": "user", "content": "Tell me a very long story."}])
+    job_id = next(iter(stream)).id.removeprefix("chatcmpl-")
+    for _ in range(5):
+        next(iter(stream))
+    stream.close()
+
+    def settled() -> Any:
+        answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
+        body = answer.json()
+        return body if body.get("state") == "failed" else None
+
+    job = network.wait(settled, 30, "the end of the cancelled job")
+    assert 0 < job["completion_tokens"] < 400
+    assert len(job["receipts"]) == 3
+    assert int(job["charged"]) > 0
+
+
+def test_receipt__verify_command__holds_and_a_changed_one_does_not(network: Network, client: openai.OpenAI, tmp_path: Path) -> None:
+    file = tmp_path / "answer.json"
+    receipts = extra(ask(client))["receipts"]
+    file.write_text(json.dumps(receipts))
+    command = [str(Path(sys.executable).parent / "funcnet"), "verify", str(file), "--deployment", str(network.deployment_file)]
+    done = subprocess.run([*command, "--rpc", network.rpc_url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("signed by the provider's operator") == 3
+    receipts[0]["receipt"]["message"]["amount"] = 1
+    file.write_text(json.dumps(receipts))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "its tokens and prices give" in done.stderr
+
+
+def evidence_ask(network: Network, requester: str, provider: str, part: int = 0, duty: bytes = b"") -> EvidenceAsk:
+    account = network.wallet(requester).account()
+    request = EvidenceRequest(account.address, provider, 1, part, ZERO32, network.chain.now() + 60)
+    return EvidenceAsk(Signed.of(request, request.sign(network.chain.receipts_domain, bytes(account.key))), "0x" + duty.hex())
+
+
+async def fetch(network: Network, provider: str, ask: EvidenceAsk) -> list[bytes]:
+    info = struct_values("ProviderRegistry", "providerInfo", network.chain.call("ProviderRegistry", "providerInfo", provider))
+    client = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
+    try:
+        return [message async for message in client.stream("Evidence", ask)]
+    finally:
+        await client.close()
+
+
+async def test_evidence__stranger_or_forged_duty__is_refused(network: Network, client: openai.OpenAI) -> None:
+    ask(client)
+    provider = network.address("provider-1")
+    network.wait(lambda: network.chain.call("CommitmentLog", "batchCount", provider), 30, "anchoring")
+    with pytest.raises(StageRefused, match="no verifier"):
+        await fetch(network, provider, evidence_ask(network, "creator", provider))
+    forged = sign((5).to_bytes(32, "big"), b"not the tip")
+    with pytest.raises(StageRefused, match=r"duty signature|no verifier"):
+        await fetch(network, provider, evidence_ask(network, "verifier-1", provider, duty=forged))
+    # Rows out are a verifier's answer key: without a commitment to its own replay it does not get them.
+    with pytest.raises(StageRefused, match="commitment"):
+        await fetch(network, provider, evidence_ask(network, "verifier-1", provider, part=1, duty=forged))
+
+
+async def test_evidence__payer__gets_its_own(network: Network) -> None:
+    provider = network.address("provider-1")
+    messages = await fetch(network, provider, evidence_ask(network, "payer", provider))
+    assert len(b"".join(messages[1:])) > 0
+
+
+async def test_stage__other_certificate_than_registered__is_not_trusted(network: Network) -> None:
+    with pytest.raises(StageUnavailable, match="another certificate"):
+        await StageClient.connect(f"grpcs://127.0.0.1:{network.ports['provider-1']}", bytes(32))
+
+
+def test_indexer__receipt_signed_by_a_stranger__is_refused(network: Network, client: openai.OpenAI) -> None:
+    entry = extra(ask(client))["receipts"][0]["receipt"]
+    forged = StageReceipt.from_json(entry["message"])
+    signed = Signed.of(forged, forged.sign(network.chain.receipts_domain, bytes(network.wallet("creator").account().key)))
+    body = {"message": signed.message, "signature": signed.signature}
+    answer = requests.post(f"{network.indexer_url}/v1/receipts", json=body, timeout=10)
+    assert answer.status_code == 400
+    assert "no operator" in answer.text
+
+
+def test_gateway__readyz_and_headers(network: Network) -> None:
+    answer = requests.get(f"{network.gateway_url}/readyz", timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"].startswith("req_")
