@@ -67,16 +67,17 @@ class Follower:
         return end < head
 
     def _prove_complete(self, cursor: Cursor[Any], head: int) -> str | None:
-        """Compare each contract's own counter at the head with what is indexed. A shortfall is named, and what lies after the last event
-        that is sure is dropped, to be fetched again: a log left out at the end of a range leaves no gap to see."""
+        """Compare each contract's own counter at the head with what is indexed. A shortfall is named, and what lies from the last event
+        that is sure on is dropped, to be fetched again: a log left out at the end of a range leaves no gap to see."""
         for name in self._sequenced:
             row = cursor.execute(
-                "SELECT max(sequence) AS newest, max(block_number) AS block FROM indexer.event WHERE contract = %s", (name,)
+                "SELECT max(sequence) AS newest, max(block_number) AS block FROM indexer.event WHERE contract = %s AND sequence IS NOT NULL",
+                (name,),
             ).fetchone()
             assert row is not None
             told = self.chain[name].functions.lastSequence().call(block_identifier=head)
             if told > (row["newest"] or 0):
-                cursor.execute("DELETE FROM indexer.block WHERE number > %s", (row["block"] or -1,))
+                cursor.execute("DELETE FROM indexer.block WHERE number >= %s", (row["block"] or 0,))
                 return f"{name} has {told} events, {row['newest'] or 0} were given; asking again"
         return None
 

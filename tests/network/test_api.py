@@ -90,8 +90,8 @@ def test_chat__several_at_once__each_gets_its_own_answer(network: Network, clien
     alone = extra(ask(client))["token_ids"]
 
     async def run() -> list[Any]:
-        many = openai.AsyncOpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0)
-        return list(await asyncio.gather(*(ask(many) for _ in range(4))))
+        async with openai.AsyncOpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0) as many:
+            return list(await asyncio.gather(*(ask(many) for _ in range(4))))
 
     assert [extra(answer)["token_ids"] for answer in asyncio.run(run())] == [alone] * 4
 
