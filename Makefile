@@ -13,7 +13,7 @@ prerequisites:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: install python3.11 with its venv module, or set PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is missing: install it from your distribution or nodejs.org"; exit 1; }
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "Node.js $$(node --version) is too old: 20 or newer is needed"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "Node.js $$(node --version) is too old: 20 or newer is needed"; exit 1; }
 
 .venv/.ready: requirements.lock pyproject.toml | prerequisites
 	@echo "[1/4] Python packages"

@@ -5,7 +5,6 @@ ApiError                an answer in OpenAI's error shape, with its HTTP status
 ├── WrongKey            401
 ├── NoCredit            402; not retried by clients
 ├── NoSuchModel         404
-├── TooManyRequests     429
 └── NoRoute             503 with Retry-After
 """
 
@@ -47,11 +46,6 @@ class NoCredit(ApiError):
 class NoSuchModel(ApiError):
     status = 404
     kind = "invalid_request_error"
-
-
-class TooManyRequests(ApiError):
-    status = 429
-    kind = "rate_limit_error"
 
 
 class NoRoute(ApiError):

@@ -21,6 +21,10 @@ from protocol import ProtocolError
 from protocol.units import format_func
 
 
+LOG_WIDTH = 160
+"""Where nobody's terminal sets a width, so that a transaction's hash stays on one line."""
+
+
 def demo(
     prompt: Annotated[str, typer.Option(help="what to ask the model")] = "What is the capital of France?",
     max_tokens: Annotated[int, typer.Option(min=1, max=512, help="most tokens to generate")] = 48,
@@ -31,6 +35,8 @@ def demo(
     started = time.monotonic()
     # With --json, standard output is for the one line; people read along on standard error.
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     signal.signal(signal.SIGTERM, _interrupt)
 
     def step(words: str) -> None:

@@ -1,0 +1,53 @@
+"""Imports run one way: protocol <- inference <- {provider, verifier}; protocol <- {indexer, api, funcnet}."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ALLOWED = {
+    "protocol": set(),
+    "inference": {"protocol"},
+    "provider": {"protocol", "inference"},
+    "verifier": {"protocol", "inference"},
+    "indexer": {"protocol"},
+    "api": {"protocol"},
+    "funcnet": {"protocol", "bench"},
+}
+HEAVY = {"torch", "transformers", "safetensors"}
+
+
+def imports(package: str) -> dict[str, set[str]]:
+    """Top-level names that each file of a package imports, anywhere in it."""
+    found = {}
+    for file in Path(package).rglob("*.py"):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+        found[str(file)] = names
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports__run_one_way(package: str) -> None:
+    for file, names in imports(package).items():
+        foreign = (names & set(ALLOWED)) - ALLOWED[package] - {package}
+        assert not foreign, f"{file} imports {foreign}"
+
+
+@pytest.mark.parametrize("package", ["protocol", "indexer", "api", "funcnet"])
+def test_imports__light_packages__never_need_torch(package: str) -> None:
+    for file, names in imports(package).items():
+        assert not names & HEAVY, f"{file} imports {names & HEAVY}"
+
+
+def test_docs__every_setting__is_described() -> None:
+    from protocol import settings
+
+    text = Path("docs/settings.md").read_text()
+    for kind in (settings.NetworkSettings, settings.ProviderSettings, settings.VerifierSettings, settings.IndexerSettings, settings.GatewaySettings):
+        for name in kind.model_fields:
+            assert f"FUNCNET_{name.upper()}" in text, f"docs/settings.md does not describe FUNCNET_{name.upper()}"
