@@ -78,6 +78,15 @@ class Budget:
         assert row is not None
         return int(row["cumulative"])
 
+    async def retract(self, payer: str, charge: Charge) -> None:
+        """Lower the stream again after a stage has refused its voucher. Should it redeem that one all the same, it only gets its next pay early."""
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE api.voucher SET cumulative = cumulative - %s WHERE payer = %s AND provider = %s AND model_id = %s",
+                (charge.amount, payer, charge.provider, "0x" + charge.model_id.hex()),
+            )
+            await connection.execute("UPDATE api.payer SET issued = issued - %s WHERE address = %s", (charge.amount, payer))
+
     async def finish(self, job_id: str, charged: int, completion_tokens: int, receipts: Sequence[Mapping[str, Any]], ok: bool) -> None:
         """Charge the actual cost and release the rest; a second call for the same job changes nothing."""
         async with self.pool.connection() as connection:

@@ -198,11 +198,16 @@ class Pipeline:
     async def _close_stage(self, client: StageClient, stage: StageOffer) -> tuple[StageReceipt, CloseReply]:
         amount = stage.cost(len(self.spec.prompt), len(self.received))
         provider = stage.stop.provider
-        cumulative = await self.budget.issue(self.spec.payer, Charge(provider, self.spec.model_id, amount))
+        charge = Charge(provider, self.spec.model_id, amount)
+        cumulative = await self.budget.issue(self.spec.payer, charge)
         voucher = Voucher(self.spec.payer, self.account.address, provider, self.spec.model_id, cumulative)
         signed = Signed.of(voucher, voucher.sign(self.chain.settlement_domain, bytes(self.account.key)))
         request = CloseRequest(self.spec.job_id.hex(), 0, len(self.received), signed)
-        reply = await client.call("Close", request, CloseReply)
+        try:
+            reply = await client.call("Close", request, CloseReply)
+        except StageRefused:
+            await self.budget.retract(self.spec.payer, charge)
+            raise
         receipt = StageReceipt.from_json(reply.receipt.message)
         receipt.require_signer(self.chain.receipts_domain, reply.receipt.signature_bytes, stage.stop.operator)
         told = (receipt.job_id, receipt.provider, receipt.amount, receipt.completion_tokens)

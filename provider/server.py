@@ -1,7 +1,7 @@
 """The stage's gRPC service: opens sessions, moves rows, closes with a receipt, serves evidence."""
 
 import asyncio
-import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -198,7 +198,7 @@ class StageServer:
         """Drop a session before its first token; its rows go with it."""
         session = self._session(bytes.fromhex(request.job_id), request.epoch)
         self._forget(session)
-        await asyncio.to_thread(shutil.rmtree, session.folder, ignore_errors=True)
+        await asyncio.to_thread(session.discard)
         return request
 
     async def close(self, request: CloseRequest) -> CloseReply:
@@ -300,9 +300,15 @@ class StageServer:
 
     def _expire(self, job_id: bytes) -> None:
         session = self.sessions.get(job_id)
-        if session is not None:
-            log.warning("session expired", job=job_id.hex()[:16], rows=session.position)
-            self._forget(session)
+        if session is None:
+            return
+        idle = time.monotonic() - session.touched
+        if idle < IDLE_SECONDS:
+            asyncio.get_running_loop().call_later(IDLE_SECONDS - idle, self._expire, job_id)
+            return
+        log.warning("session expired", job=job_id.hex()[:16], rows=session.position)
+        self._forget(session)
+        session.discard()
 
 
 async def _next_frame(frames: AsyncIterator[bytes], link: "asyncio.Task[None] | None") -> bytes | None:

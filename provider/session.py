@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +59,7 @@ class StageSession:
     step: int = 0
     closed: bool = False
     link: "asyncio.Task[None] | None" = None
+    touched: float = field(default_factory=time.monotonic)
 
     @property
     def is_first(self) -> bool:
@@ -72,6 +75,7 @@ class StageSession:
 
     def receive(self, frame: Frame) -> torch.Tensor | None:
         """Hash and keep a frame's rows; the rows as a tensor, or None for a step that was there already. Raises Refused."""
+        self.touched = time.monotonic()
         if frame.step < self.step:
             return None
         expected = TOKEN_DTYPE if self.is_first else self.execution.wire_dtype
@@ -170,6 +174,12 @@ class StageSession:
             log.file.flush()
             os.fsync(log.file.fileno())
             log.file.close()
+
+    def discard(self) -> None:
+        """Close the row files of a session that ends without a receipt and remove what it kept."""
+        for log in (self.log_in, self.log_out):
+            log.file.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _queue(self, kind: Kind, payload: bytes, dtype: str = TOKEN_DTYPE, flags: int = 0, position: int = 0, rows: int = 0) -> None:
         hidden = self.executor.hidden_size if kind is Kind.ROWS else 0

@@ -109,6 +109,15 @@ async def test_budget__restart__releases_open_reservations_and_keeps_what_was_is
     assert await figures(pool, key) == (0, 0, 25, 0)
 
 
+async def test_voucher__refused_by_the_stage__is_taken_back(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, None)
+    charge = Charge("0xp", b"m" * 32, 10)
+    assert await budget.issue(PAYER, charge) == 10
+    await budget.retract(PAYER, charge)
+    assert (await figures(pool, key))[2] == 0
+    assert await budget.issue(PAYER, charge) == 10
+
+
 async def test_voucher__concurrent_issues__sum(pool: AsyncPool) -> None:
     budget = Budget(pool)
     await make_key(pool, None)

@@ -69,7 +69,8 @@ contract PaymentEscrow is IPaymentEscrow, AccessManaged, Sequenced {
 
     /// @inheritdoc IPaymentEscrow
     function setLimit(address gateway, uint128 amountPerPeriod, uint64 period, uint64 expiry, bytes32[] calldata models) external {
-        require(amountPerPeriod != 0 && period != 0 && expiry > block.timestamp, BadLimit());
+        // An expiry near the type's end would overflow in `_limitEnd` and fail whole batches of redemptions.
+        require(amountPerPeriod != 0 && period != 0 && expiry > block.timestamp && expiry <= type(uint64).max / 2, BadLimit());
         Limit storage limit = _limits[msg.sender][gateway];
         // Lowering or shortening a limit in place would outrun vouchers already signed: revoke, wait, set again.
         bool holds = limit.period != 0 && block.timestamp < _limitEnd(limit);

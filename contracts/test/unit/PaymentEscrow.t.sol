@@ -61,6 +61,12 @@ contract PaymentEscrowTest is Network {
         escrow.setLimit(gateway, 50, 1 days, uint64(block.timestamp + 365 days), new bytes32[](0));
     }
 
+    function test_setLimit__expiry_that_would_overflow__reverts() public {
+        vm.prank(payer);
+        vm.expectRevert(IPaymentEscrow.BadLimit.selector);
+        escrow.setLimit(gateway, 1, 1 days, type(uint64).max, new bytes32[](0));
+    }
+
     function test_revokeLimit__holds_through_the_thaw_then_ends() public {
         _fundPayer(100);
         vm.prank(payer);
