@@ -18,9 +18,9 @@ prerequisites:
 .venv/.ready: requirements.lock pyproject.toml | prerequisites
 	@echo "[1/4] Python packages"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --no-deps --require-hashes -r requirements.lock
-	@.venv/bin/pip install --quiet torch==2.13.0
-	@.venv/bin/pip install --quiet --no-deps --editable .
+	@.venv/bin/pip install -qq --no-deps --require-hashes -r requirements.lock
+	@.venv/bin/pip install -qq torch==2.13.0
+	@.venv/bin/pip install -qq --no-deps --editable .
 	@touch $@
 
 node_modules/.ready: package-lock.json | prerequisites

@@ -16,7 +16,7 @@ from protocol.units import format_func
 
 CHEAT = "provider-2"
 STAGES = ("provider-1", "provider-2", "provider-3")
-ANCHOR_SECONDS, VERIFY_SECONDS, PAY_SECONDS, VERDICT_SECONDS = 30, 60, 120, 90
+ANCHOR_SECONDS, VERIFY_SECONDS, PAY_SECONDS, VERDICT_SECONDS = 40, 90, 150, 120
 CONVICTED = 2
 
 

@@ -105,33 +105,37 @@ class Judging:
                 return
 
     def attest(self, model_id: bytes) -> bool:
-        """Vouch for the model's tolerance table where this verifier has reproduced it; whether the chain has it attested."""
+        """Vouch for the model's tolerance table where this verifier has reproduced it; whether the chain has it attested.
+
+        The statement is signed anew for each epoch until the chain has it: verifiers finish at different times, and one aggregate needs one epoch.
+        """
         model = self.chain.call("ModelRegistry", "model", model_id)
         if model[ATTESTED]:
             return True
         subject = f"tolerance/{model_id.hex()}"
         mine = self.store.statement(f"local/{subject}")
-        epoch = int(self.chain.call("VerifierSet", "currentEpoch"))
-        members = sorted(active_members(self.chain, epoch).values(), key=lambda member: member.index)
-        if mine is None or mine["value"] != "yes" or self.account.address not in {member.verifier for member in members}:
+        if mine is None or mine["value"] != "yes":
             return False
         payload = bls.tolerance_payload(model_id, model[REGISTERED_ROOT])
-        if self.store.statement(subject) is None:
-            self.store.add_statement(subject, epoch, "yes", self._sign(bls.TOLERANCE, "ModelRegistry", epoch, payload))
-        if members[0].verifier == self.account.address:
-            self._deliver_attestation(model_id, subject, members, payload)
+        current = int(self.chain.call("VerifierSet", "currentEpoch"))
+        for epoch in (current - 1, current):
+            members = sorted(active_members(self.chain, epoch).values(), key=lambda member: member.index)
+            if self.account.address not in {member.verifier for member in members}:
+                continue
+            self.store.add_statement(f"{subject}/{epoch}", epoch, "yes", self._sign(bls.TOLERANCE, "ModelRegistry", epoch, payload))
+            if members[0].verifier == self.account.address and self._deliver_attestation(model_id, f"{subject}/{epoch}", epoch, members, payload):
+                return True
         return False
 
-    def _deliver_attestation(self, model_id: bytes, subject: str, members: list[Member], payload: bytes) -> None:
+    def _deliver_attestation(self, model_id: bytes, subject: str, epoch: int, members: list[Member], payload: bytes) -> bool:
         statements = {member: self._ask(member, subject) for member in members}
-        epochs = {s["epoch"] for s in statements.values() if s is not None}
-        for epoch in epochs:
-            signed = self._valid(statements, "yes", bls.TOLERANCE, "ModelRegistry", epoch, payload)
-            if len(signed) == len(members):
-                aggregate = bls.aggregate([signature for _, signature in signed])
-                signers = [member.index for member, _ in signed]
-                digest = self.chain.send(self.account, "ModelRegistry", "attestTolerance", model_id, epoch, signers, aggregate)
-                log.info("tolerance attested", model=model_id.hex()[:16], tx=digest)
+        signed = self._valid(statements, "yes", bls.TOLERANCE, "ModelRegistry", epoch, payload)
+        if len(signed) < len(members):
+            return False
+        aggregate = bls.aggregate([signature for _, signature in signed])
+        digest = self.chain.send(self.account, "ModelRegistry", "attestTolerance", model_id, epoch, [m.index for m, _ in signed], aggregate)
+        log.info("tolerance attested", model=model_id.hex()[:16], epoch=epoch, tx=digest)
+        return True
 
     def _valid(
         self, statements: dict[Member, dict[str, Any] | None], value: str, purpose: bytes, contract: str, epoch: int, payload: bytes
