@@ -1,6 +1,7 @@
 """Fetch and prepare the bundled model, and read what a model folder says of itself, without torch."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -42,7 +43,8 @@ def prepare_bundled(root: Path, say: Callable[[str], None]) -> Path:
 
 def run_prepare(source: Path, target: Path) -> None:
     """Convert, hash and calibrate in a process of its own, since this one has no torch. Raises FuncnetError."""
-    if subprocess.run([sys.executable, "-m", "inference.prepare", str(source), str(target)], check=False).returncode:
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    if subprocess.run([sys.executable, "-m", "inference.prepare", str(source), str(target)], env=environment, check=False).returncode:
         raise FuncnetError(f"{source} could not be prepared; the lines above say why")
 
 

@@ -115,6 +115,11 @@ class Network:
             self.start_verifier(i)
         self.api_key = self.create_key("demo")["key"]
         self._wait_http("gateway", f"{self.gateway_url}/readyz")
+        self.wait(self._all_backed, READY_SECONDS, "the gateway's bond for every provider")
+
+    def _all_backed(self) -> bool:
+        gateway = self.address("gateway")
+        return all(self.chain.call("PaymentEscrow", "allocationOf", gateway, self.address(plan.name)) for plan in self.plans)
 
     def start_core(self) -> None:
         """The chain with its contracts, and the database."""

@@ -20,7 +20,7 @@ from funcnet.scenario import Scenario
 from protocol import ProtocolError
 from protocol.units import format_func
 
-LOG_WIDTH = 160
+LOG_WIDTH = 180
 """Where nobody's terminal sets a width, so that a transaction's hash stays on one line."""
 
 
