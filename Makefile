@@ -52,7 +52,7 @@ test: setup ## check formats and types, run every test
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
-	@.venv/bin/pytest -m "long or not long"
+	@.venv/bin/pytest
 
 format: .venv/.ready ## format all code
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format . ; forge fmt contracts

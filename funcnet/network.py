@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -21,7 +20,8 @@ import requests
 
 from funcnet import FuncnetError, actors, model
 from funcnet.actors import Wallet
-from funcnet.processes import Supervisor, adopt_orphans, free_port, reap_orphans
+from funcnet.processes import Supervisor, adopt_orphans, reap_orphans
+from funcnet.state import NetworkState
 from protocol import bls
 from protocol.chain import Chain, Deployment, wait_for_rpc
 from protocol.units import FUNC
@@ -62,18 +62,18 @@ class Network:
     say: Callable[[str], None] = lambda _: None
     plans: tuple[ProviderPlan, ...] = PLANS
     verifiers: int = 3
-    ports: dict[str, int] = field(default_factory=dict)
+    keep: bool = False
+    """Keep the chain's state, so that the next start goes on where this one stopped."""
     wallets: dict[str, Wallet] = field(default_factory=dict)
-    api_key: str = ""
     _database: Any = None
 
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.root / "logs")
-        self.secrets = {name: secrets.token_urlsafe(32) for name in ("pepper", "admin")}
         names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
-        self.ports = {name: free_port() for name in names}
         self.manifest = model.manifest(self.model_dir)
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.state = NetworkState.load(self.root, names)
+        self.ports, self.secrets = self.state.ports, self.state.secrets
         adopt_orphans()
 
     @property
@@ -99,12 +99,8 @@ class Network:
             self.start_core()
             _wait_all(keys)
             self._start_indexer()
-            self.say("registering creator, providers, verifiers, payer and gateway")
-            self._fund()
-            joining = [pool.submit(self._join_provider, plan) for plan in self.plans]
-            joining += [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
-            joining += [pool.submit(self._register_model), pool.submit(self._fund_payer), pool.submit(self._bond_gateway)]
-            _wait_all(joining)
+            if not self.state.joined:
+                self._join(pool)
         self.say("starting providers, verifiers and the gateway")
         for plan in self.plans:
             self.start_provider(plan.name)
@@ -113,9 +109,26 @@ class Network:
         self._start_gateway()
         for i in range(1, self.verifiers + 1):
             self.start_verifier(i)
-        self.api_key = self.create_key("demo")["key"]
+        self.state.api_key = self.state.api_key or self.create_key("demo")["key"]
+        self.state.save(self.root)
         self._wait_http("gateway", f"{self.gateway_url}/readyz")
         self.wait(self._all_backed, READY_SECONDS, "the gateway's bond for every provider")
+
+    def _join(self, pool: ThreadPoolExecutor) -> None:
+        """Every party's way onto the chain."""
+        self.say("registering creator, providers, verifiers, payer and gateway")
+        self._fund()
+        joining = [pool.submit(self._join_provider, plan) for plan in self.plans]
+        joining += [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
+        joining += [pool.submit(self._register_model), pool.submit(self._fund_payer), pool.submit(self._bond_gateway)]
+        _wait_all(joining)
+        self.state.joined = True
+        self.state.save(self.root)
+
+    @property
+    def api_key(self) -> str:
+        """The payer's first key."""
+        return self.state.api_key
 
     def _all_backed(self) -> bool:
         gateway = self.address("gateway")
@@ -126,8 +139,12 @@ class Network:
         with ThreadPoolExecutor(1) as pool:
             database = pool.submit(self._start_database)
             self._start_chain()
-            self.say("deploying the contracts")
-            self._deploy()
+            if not self.deployment_file.is_file():
+                self.say("deploying the contracts")
+                self._deploy()
+            self.chain = Chain(self.rpc_url, Deployment.read(self.deployment_file))
+            if not self.chain.web3.eth.get_code(self.chain["FuncToken"].address):
+                raise FuncnetError(f"the chain's state is gone, so nothing can go on from it; remove {self.root} and start anew")
             database.result()
 
     def database_for(self, name: str) -> str:
@@ -149,6 +166,8 @@ class Network:
         if anvil is None:
             raise FuncnetError("anvil is missing; run `make setup`")
         command = [anvil, "--port", str(self.ports["chain"]), "--hardfork", "prague", "--block-time", "1", "--accounts", "1", "--silent"]
+        if self.keep:
+            command += ["--state", str(self.root / "chain.json"), "--state-interval", "5"]
         self.supervisor.start("chain", command)
         wait_for_rpc(self.rpc_url)
 
@@ -175,7 +194,6 @@ class Network:
             raise FuncnetError(f"the contracts were not deployed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
         self.deployment_file.parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / "deployments" / "31337.json", self.deployment_file)
-        self.chain = Chain(self.rpc_url, Deployment.read(self.deployment_file))
 
     def _start_database(self) -> None:
         with warnings.catch_warnings():

@@ -136,14 +136,11 @@ class StageServer:
                 if frame.kind is Kind.CHECKPOINT:
                     yield self._countersign(session, frame)
                     continue
-                rows = session.receive(frame)
-                if rows is None:
-                    continue
-                if frame.flags & CHECKPOINT_FOLLOWS:
-                    yield self._countersign(session, Frame.decode(await anext(frames)))
-                loop = asyncio.get_running_loop()
-                payloads, token = await loop.run_in_executor(self.compute, session.compute, rows)
-                session.emit(payloads, token)
+                checkpoint = Frame.decode(await anext(frames)) if frame.flags & CHECKPOINT_FOLLOWS else None
+                # A step that has begun is finished even if the stream breaks off: rows in without their rows out would convict this stage.
+                word = await asyncio.shield(asyncio.create_task(self._step(session, frame, checkpoint)))
+                if word is not None:
+                    yield word
         except (StopAsyncIteration, asyncio.CancelledError):
             return
         except (ProtocolError, ProviderError, ValueError, grpc.aio.AioRpcError) as error:
@@ -152,6 +149,19 @@ class StageServer:
             if session is not None:
                 session.out.put_nowait(None)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, words or "the next stage failed")
+
+    async def _step(self, session: StageSession, frame: Frame, checkpoint: Frame | None) -> bytes | None:
+        """Take a frame's rows, compare the sender's checkpoint with them, run them and queue what comes out; the countersignature."""
+        async with session.stepping:
+            if session.closed:
+                raise Refused("the session is closed")
+            rows = session.receive(frame)
+            if rows is None:
+                return None
+            word = None if checkpoint is None else self._countersign(session, checkpoint)
+            payloads, token = await asyncio.get_running_loop().run_in_executor(self.compute, session.compute, rows)
+            session.emit(payloads, token)
+            return word
 
     def _countersign(self, session: StageSession, frame: Frame) -> bytes:
         before = session.request.route[self._index(session) - 1]
@@ -197,14 +207,23 @@ class StageServer:
     async def abort(self, request: AttachRequest) -> AttachRequest:
         """Drop a session before its first token; its rows go with it."""
         session = self._session(bytes.fromhex(request.job_id), request.epoch)
-        self._forget(session)
+        async with session.stepping:
+            self._forget(session)
         await asyncio.to_thread(session.discard)
         return request
 
     async def close(self, request: CloseRequest) -> CloseReply:
         """Check the voucher, sign the receipt and answer once both are on disk. Raises Refused."""
         session = self._session(bytes.fromhex(request.job_id), request.epoch)
+        async with session.stepping:
+            return await self._close(session, request)
+
+    async def _close(self, session: StageSession, request: CloseRequest) -> CloseReply:
         offer, rows = session.offer, session.position
+        if rows != session.log_out.tree.count:
+            raise Refused(
+                f"a step broke off here: {rows} rows came in, {session.log_out.tree.count} went out; nothing will be signed for this session"
+            )
         fed_back = rows - offer.prompt_tokens
         if not fed_back <= request.completion_tokens <= fed_back + 1 or rows == 0:
             raise Refused(f"{request.completion_tokens} completion tokens do not fit {rows} rows for {offer.prompt_tokens} prompt tokens")

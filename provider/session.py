@@ -37,7 +37,7 @@ class Signer:
 
 @dataclass
 class StageSession:
-    """State of one job at this stage. Only its own stream handler touches it, one frame at a time."""
+    """State of one job at this stage. Its stream handler takes one frame at a time; whoever closes it waits for the step under way."""
 
     request: OpenRequest
     offer: SessionOffer
@@ -59,6 +59,8 @@ class StageSession:
     step: int = 0
     closed: bool = False
     link: "asyncio.Task[None] | None" = None
+    stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from a row's receipt until its output is kept: a close in between would sign roots over unequal counts, which convicts."""
     touched: float = field(default_factory=time.monotonic)
 
     @property

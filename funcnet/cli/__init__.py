@@ -5,7 +5,7 @@ import sys
 import typer
 
 from funcnet import FuncnetError
-from funcnet.cli import bench, demo, key, model, verify, wallet
+from funcnet.cli import bench, demo, key, model, up, verify, wallet
 from protocol import ProtocolError
 
 app = typer.Typer(
@@ -15,6 +15,10 @@ app = typer.Typer(
     help="Decentralised inference that people can trust without trusting the provider.",
 )
 app.command("demo")(demo.demo)
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("status")(up.status)
+app.command("logs")(up.logs)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.add_typer(model.app, name="model")

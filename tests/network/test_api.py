@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 import requests
@@ -186,9 +187,9 @@ def test_receipt__verify_command__holds_and_a_changed_one_does_not(network: Netw
     assert "its tokens and prices give" in done.stderr
 
 
-def evidence_ask(network: Network, requester: str, provider: str, part: int = 0, duty: bytes = b"") -> EvidenceAsk:
+def evidence_ask(network: Network, requester: str, provider: str, part: int = 0, duty: bytes = b"", number: int = 1) -> EvidenceAsk:
     account = network.wallet(requester).account()
-    request = EvidenceRequest(account.address, provider, 1, part, ZERO32, network.chain.now() + 60)
+    request = EvidenceRequest(account.address, provider, number, part, ZERO32, network.chain.now() + 60)
     return EvidenceAsk(Signed.of(request, request.sign(network.chain.receipts_domain, bytes(account.key))), "0x" + duty.hex())
 
 
@@ -219,6 +220,41 @@ async def test_evidence__payer__gets_its_own(network: Network) -> None:
     provider = network.address("provider-1")
     messages = await fetch(network, provider, evidence_ask(network, "payer", provider))
     assert len(b"".join(messages[1:])) > 0
+
+
+async def test_client_gone__at_any_step__leaves_receipts_over_equal_counts(network: Network, client: openai.OpenAI) -> None:
+    """A close that raced a step once signed 42 rows in and 41 out, for which an honest stage was convicted."""
+    jobs = []
+    for count in range(2, 10):
+        stream = ask(client, max_tokens=200, stream=True, messages=[{"role": "user", "content": "Tell me a very long story."}])
+        for _ in range(count):
+            chunk = next(iter(stream))
+        stream.close()
+        jobs.append(chunk.id.removeprefix("chatcmpl-"))
+
+    def receipts(job_id: str) -> Any:
+        headers = {"authorization": f"Bearer {network.api_key}"}
+        job = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers=headers, timeout=10).json()
+        return job["receipts"] if job.get("state") == "failed" else None
+
+    for job_id in jobs:
+        entries = await asyncio.to_thread(network.wait, lambda job_id=job_id: receipts(job_id), 30, "the cancelled job's receipts")
+        assert len(entries) == 3
+        for entry in entries:
+            receipt = StageReceipt.from_json(entry["receipt"]["message"])
+
+            def anchored(receipt: StageReceipt = receipt) -> bool:
+                return bool(network.chain.call("CommitmentLog", "lastNumber", receipt.provider) >= receipt.number)
+
+            await asyncio.to_thread(network.wait, anchored, 30, "anchoring")
+            await asyncio.sleep(0.1)  # the agent notes the batch just after the chain has it
+            heads = [
+                msgspec.json.decode(
+                    (await fetch(network, receipt.provider, evidence_ask(network, "payer", receipt.provider, part, number=receipt.number)))[0]
+                )
+                for part in (0, 1)
+            ]
+            assert heads[0]["row_count"] == heads[1]["row_count"] == receipt.position_count
 
 
 async def test_stage__other_certificate_than_registered__is_not_trusted(network: Network) -> None:

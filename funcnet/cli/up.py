@@ -1,0 +1,164 @@
+"""``funcnet up``, ``down``, ``status`` and ``logs``: a network that stays."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import requests
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from funcnet import FuncnetError
+from funcnet import model as models
+from funcnet.network import Network
+from funcnet.state import NetworkState
+from protocol.units import format_func
+
+Root = Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")]
+REFRESH_SECONDS = 2.0
+DOWN_SECONDS = 40
+
+
+def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when ready")] = False, root: Root = Path(".funcnet")) -> None:
+    """Start the demo's network and keep it running; Ctrl-C stops it, and the next start goes on where it stopped."""
+    console = Console(stderr=as_json, highlight=False)
+    signal.signal(signal.SIGTERM, _interrupt)
+    home = _home(root)
+    if (pid := _running(home)) is not None:
+        raise FuncnetError(f"a network runs already (process {pid}); see `funcnet status`, or end it with `funcnet down`")
+    folder = models.prepare_bundled(root, console.print).resolve()
+    network = Network(home, folder, console.print, keep=True)
+    try:
+        (home / "up.pid").write_text(str(os.getpid()))
+        network.start()
+        if as_json:
+            print(json.dumps(_told(network)), flush=True)
+        _watch(network, console)
+    except KeyboardInterrupt:
+        console.print("stopping; everything is kept")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        network.stop()
+        (home / "up.pid").unlink(missing_ok=True)
+
+
+def down(root: Root = Path(".funcnet")) -> None:
+    """Stop the network that `funcnet up` runs; its state stays."""
+    pid = _running(_home(root))
+    if pid is None:
+        raise FuncnetError("no network runs here; start one with `funcnet up`")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while _running(_home(root)) is not None:
+        if time.monotonic() > deadline:
+            raise FuncnetError(f"process {pid} still runs after {DOWN_SECONDS} s; see `funcnet logs`")
+        time.sleep(0.2)
+    print("stopped")
+
+
+def status(root: Root = Path(".funcnet"), as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+    """Whether the network runs, and where its parts are."""
+    home = _home(root)
+    if not (home / "network.json").is_file():
+        raise FuncnetError(f"there is no network below {root}; start one with `funcnet up`")
+    state = NetworkState.load(home, ())
+    gateway = f"http://127.0.0.1:{state.ports['gateway']}"
+    body = {"running": _running(home), "ready": _ready(gateway), "gateway": gateway, "indexer": f"http://127.0.0.1:{state.ports['indexer']}"}
+    if as_json:
+        print(json.dumps(body))
+        return
+    for name, value in body.items():
+        print(f"{name:8} {value if value is not None else 'no'}")
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="a process, such as gateway or provider-1")],
+    lines: Annotated[int, typer.Option("-n", min=1, help="how many lines")] = 40,
+    root: Root = Path(".funcnet"),
+) -> None:
+    """The end of a process's log."""
+    folder = _home(root) / "logs"
+    known = sorted(file.stem for file in folder.glob("*.log"))
+    if name not in known:
+        raise FuncnetError(f"there is no log of {name!r}; known: {', '.join(known) or 'none yet'}")
+    print("\n".join((folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]))
+
+
+def _told(network: Network) -> dict[str, Any]:
+    return {
+        "gateway": network.gateway_url,
+        "indexer": network.indexer_url,
+        "rpc": network.rpc_url,
+        "api_key": network.api_key,
+        "model": network.model_dir.name,
+        "pids": {name: process.pid for name, process in network.supervisor.processes.items()},
+    }
+
+
+def _watch(network: Network, console: Console) -> None:
+    """Show the network until interrupted; a process that ends is started again by nobody, so its end is told."""
+    body = {"model": network.model_dir.name, "messages": [{"role": "user", "content": "Hello"}]}
+    console.print(f"gateway  {network.gateway_url}/v1\nindexer  {network.indexer_url}\nrpc      {network.rpc_url}\napi key  {network.api_key}\n")
+    console.print(
+        f"curl {network.gateway_url}/v1/chat/completions -H 'authorization: Bearer {network.api_key}' "
+        f"-H 'content-type: application/json' -d '{json.dumps(body)}'\n",
+        soft_wrap=True,
+        markup=False,
+    )
+    with Live(_table(network), console=console, refresh_per_second=1, transient=True) as live:
+        while True:
+            time.sleep(REFRESH_SECONDS)
+            ended = [name for name, process in network.supervisor.processes.items() if process.poll() is not None]
+            if ended:
+                raise FuncnetError(f"{ended[0]} ended; see `funcnet logs {ended[0]}`")
+            live.update(_table(network))
+
+
+def _table(network: Network) -> Table:
+    try:
+        providers = network.indexed("/v1/providers")["data"]
+        counts = [len(network.indexed(f"/v1/{what}?limit=1000")["data"]) for what in ("jobs", "batches")]
+        checks = sum(entry["count"] for entry in network.indexed("/v1/checks")["data"])
+        block = network.indexed("/v1/status")["block"]["number"]
+    except requests.RequestException as error:
+        return Table(title=f"the indexer does not answer: {error}")
+    table = Table(title=f"block {block}: {counts[0]} jobs, {counts[1]} batches, {checks} checks")
+    for heading in ("provider", "layers", "receipts", "stake", "paid", "state"):
+        table.add_column(heading)
+    for entry in providers:
+        layers = ", ".join(f"{offer['firstLayer']}-{offer['endLayer']}" for offer in entry["offers"])
+        state = "jailed" if entry["jailed"] else "serving"
+        stake, paid = format_func(int(entry["stake"])), format_func(int(entry["paid"]))
+        table.add_row(entry["provider"][:12], layers, str(entry["receipts"]), stake, paid, state)
+    return table
+
+
+def _home(root: Path) -> Path:
+    return root.resolve() / "network"
+
+
+def _running(home: Path) -> int | None:
+    """The process of `funcnet up`, None where it is gone."""
+    try:
+        pid = int((home / "up.pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
+
+
+def _ready(gateway: str) -> bool:
+    try:
+        return requests.get(f"{gateway}/readyz", timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
