@@ -8,7 +8,7 @@ from eth_abi import decode as abi_decode
 from eth_hash.auto import keccak
 from web3 import Web3
 
-from protocol.chain import CONTRACTS, Deployment, abi
+from protocol.chain import CONTRACTS, Deployment, abi, canonical_type
 
 WIDE_BITS = 64
 
@@ -50,9 +50,9 @@ class Decoder:
             return None
         indexed = [i for i in entry["inputs"] if i["indexed"]]
         plain = [i for i in entry["inputs"] if not i["indexed"]]
-        values = dict(zip([i["name"] for i in plain], abi_decode([_canonical(i) for i in plain], bytes(log["data"])), strict=True))
+        values = dict(zip([i["name"] for i in plain], abi_decode([canonical_type(i) for i in plain], bytes(log["data"])), strict=True))
         for item, topic in zip(indexed, log["topics"][1:], strict=True):
-            values[item["name"]] = abi_decode([_canonical(item)], bytes(topic))[0]
+            values[item["name"]] = abi_decode([canonical_type(item)], bytes(topic))[0]
         args = {item["name"]: jsonable(item, values[item["name"]]) for item in entry["inputs"]}
         tx_hash, block_hash = "0x" + bytes(log["transactionHash"]).hex(), "0x" + bytes(log["blockHash"]).hex()
         sequence = args.pop("sequence", None)
@@ -61,7 +61,7 @@ class Decoder:
 
 def event_topic(entry: Mapping[str, Any]) -> bytes:
     """keccak of the event's canonical signature."""
-    return keccak(f"{entry['name']}({','.join(_canonical(item) for item in entry['inputs'])})".encode())
+    return keccak(f"{entry['name']}({','.join(canonical_type(item) for item in entry['inputs'])})".encode())
 
 
 def jsonable(item: Mapping[str, Any], value: Any) -> Any:
@@ -79,10 +79,3 @@ def jsonable(item: Mapping[str, Any], value: Any) -> Any:
     if kind.startswith("uint") and int(kind.removeprefix("uint") or 256) > WIDE_BITS:
         return str(value)
     return value
-
-
-def _canonical(item: Mapping[str, Any]) -> str:
-    kind = str(item["type"])
-    if kind.startswith("tuple"):
-        return f"({','.join(_canonical(part) for part in item['components'])}){kind.removeprefix('tuple')}"
-    return kind

@@ -16,7 +16,7 @@ from transformers.distributed import DistributedConfig
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 
 from inference import CutError, LoadError
-from inference.weights import check_tensors
+from inference.weights import check_tensors, open_tensors
 from protocol.manifest import Manifest
 from protocol.units import LayerRange
 
@@ -105,8 +105,6 @@ def load_stage(folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: M
 
 def checkpoint_keys(folder: Path) -> list[str]:
     """The names of all tensors in the folder's safetensors files."""
-    from inference.weights import open_tensors
-
     return [name for name, _ in open_tensors(folder)]
 
 

@@ -6,6 +6,7 @@ Run as ``python -m inference.prepare SOURCE TARGET``: SOURCE is a GGUF file or a
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,9 +24,8 @@ TOLERANCE_FILE = "tolerance.json"
 DEFAULT_CLASS = "float32/sdpa"
 
 
-def prepare(source: Path, target: Path, report: object = print) -> None:
+def prepare(source: Path, target: Path, say: Callable[[str], None] = print) -> None:
     """Idempotent: each part that is there already is kept. A part is written beside and moved, so that an interruption leaves none half done."""
-    say = report if callable(report) else print
     target.mkdir(parents=True, exist_ok=True)
     if not any(target.glob("*.safetensors")):
         say(f"converting {source.name} to bfloat16 safetensors")

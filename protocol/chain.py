@@ -119,21 +119,6 @@ class Chain:
                 raise Reverted(label, "OutOfGasOrRaced")
         return "0x" + bytes(digest).hex()
 
-    def send_native(self, account: LocalAccount, to: str, amount: int) -> str:
-        """Send the chain's native coin, for gas."""
-        with _Translated("transfer"), self._sending:
-            transaction: Any = {
-                "to": Web3.to_checksum_address(to),
-                "value": amount,
-                "gas": 21_000,
-                "gasPrice": self.web3.eth.gas_price * 2,
-                "nonce": self.web3.eth.get_transaction_count(account.address, "pending"),
-                "chainId": self.deployment.chain_id,
-            }
-            digest = self.web3.eth.send_raw_transaction(account.sign_transaction(transaction).raw_transaction)
-        self.web3.eth.wait_for_transaction_receipt(digest, timeout=RECEIPT_TIMEOUT_SECONDS, poll_latency=0.1)
-        return "0x" + bytes(digest).hex()
-
 
 def struct_values(contract: str, function: str, values: Any) -> dict[str, Any]:
     """A call's tuple answer as a dict under the struct's member names."""
@@ -184,7 +169,7 @@ def _errors() -> dict[bytes, tuple[str, list[str]]]:
     found = {}
     for entry in _entries():
         if entry.get("type") == "error":
-            types = [_canonical(item) for item in entry["inputs"]]
+            types = [canonical_type(item) for item in entry["inputs"]]
             found[keccak(f"{entry['name']}({','.join(types)})".encode())[:4]] = (entry["name"], types)
     return found
 
@@ -194,10 +179,11 @@ def _entries() -> Iterator[dict[str, Any]]:
         yield from abi(name)
 
 
-def _canonical(item: dict[str, Any]) -> str:
+def canonical_type(item: Mapping[str, Any]) -> str:
+    """An ABI entry's type as signatures and codecs spell it, structs as tuples."""
     kind = str(item["type"])
     if kind.startswith("tuple"):
-        return f"({','.join(_canonical(part) for part in item['components'])}){kind.removeprefix('tuple')}"
+        return f"({','.join(canonical_type(part) for part in item['components'])}){kind.removeprefix('tuple')}"
     return kind
 
 

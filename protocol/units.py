@@ -1,16 +1,9 @@
-"""Units as types, so that a checker tells wei from tokens and a layer from a position."""
+"""Units as types, so that a checker tells wei from other integers and one id from another."""
 
 from dataclasses import dataclass
 from typing import NewType
 
 Wei = NewType("Wei", int)
-TokenCount = NewType("TokenCount", int)
-LayerIndex = NewType("LayerIndex", int)
-Position = NewType("Position", int)
-BlockNumber = NewType("BlockNumber", int)
-EpochNumber = NewType("EpochNumber", int)
-Address = NewType("Address", str)
-"""A checksummed address, 0x-prefixed."""
 JobId = NewType("JobId", bytes)
 ModelId = NewType("ModelId", bytes)
 

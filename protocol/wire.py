@@ -17,14 +17,13 @@ HEADER_BYTES = _HEADER.size
 
 
 class Kind(IntEnum):
-    """ATTACH opens a stream for a session. ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures, ERROR a reason."""
+    """ATTACH opens a stream for a session. ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures."""
 
     ATTACH = 0
     ROWS = 1
     CHECKPOINT = 2
     COUNTERSIGN = 3
     TOKEN = 4
-    ERROR = 5
 
 
 DTYPE_CODES = {"token": 0, "float32": 1, "bfloat16": 2}

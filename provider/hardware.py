@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,7 @@ def measure() -> Device:
     return Device(name, memory, int(copies * 2 * source.numel()), int(_rate(lambda: weight @ vector)))
 
 
-def _rate(work: object, seconds: float = 0.2) -> float:
-    assert callable(work)
+def _rate(work: Callable[[], object], seconds: float = 0.2) -> float:
     work()
     count, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
