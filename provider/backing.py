@@ -48,14 +48,17 @@ class Backing:
         self.in_progress.pop(offer.job_id, None)
 
     def check_voucher(self, voucher: Voucher, signed: Signed, offer: SessionOffer, amount: int) -> None:
-        """Raise Refused or BadSignature unless the voucher raises its stream by at least ``amount``."""
+        """Raise Refused or BadSignature unless this voucher, or a higher one kept before, covers all receipts of its stream and ``amount``.
+
+        Receipts count, not the voucher before: of jobs that end together the later voucher may come first, and covers both.
+        """
         voucher.require_signer(self.settlement, signed.signature_bytes, offer.gateway)
         parties = (voucher.payer, voucher.gateway, voucher.provider, voucher.model_id)
         if parties != (offer.payer, offer.gateway, offer.provider, offer.model_id):
             raise Refused("the voucher is for another stream than the offer")
-        before = self.ledger.cumulative(stream_of(voucher))
-        if voucher.cumulative < before + amount:
-            raise Refused(f"the voucher's {voucher.cumulative} wei is below {before} before plus {amount} due")
+        highest, earned = self.ledger.standing(stream_of(voucher))
+        if max(voucher.cumulative, highest) < earned + amount:
+            raise Refused(f"vouchers up to {max(voucher.cumulative, highest)} wei do not cover the {earned} of earlier receipts and {amount} due")
 
     def _cover(self, offer: SessionOffer) -> tuple[int, int]:
         key = (offer.payer, offer.gateway, offer.model_id)

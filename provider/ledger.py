@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS receipt (
 CREATE TABLE IF NOT EXISTS voucher (
     stream TEXT PRIMARY KEY,
     cumulative TEXT NOT NULL,
+    earned TEXT NOT NULL,
     redeemed TEXT NOT NULL DEFAULT '0',
     voucher BLOB NOT NULL
 );
@@ -69,16 +70,22 @@ class Ledger:
         return int(self._all("SELECT COALESCE(MAX(number), 0) + 1 FROM receipt")[0][0])
 
     def add_receipt(self, receipt: StageReceipt, signed: Signed, folder: str, voucher: Voucher, signed_voucher: Signed) -> None:
-        """Store a receipt and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before."""
-        tokens = receipt.prompt_tokens + receipt.completion_tokens
+        """Store a receipt and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before.
+
+        Of two vouchers the higher is kept: those of jobs that end together may come in either order.
+        """
+        tokens, stream = receipt.prompt_tokens + receipt.completion_tokens, stream_of(voucher)
+        cumulative, earned = self.standing(stream)
         with self._lock, self._transaction():
             row = (receipt.number, folder, msgspec.json.encode(signed), str(receipt.amount), tokens)
             self._db.execute("INSERT INTO receipt (number, folder, receipt, amount, tokens) VALUES (?, ?, ?, ?, ?)", row)
-            self._db.execute(
-                "INSERT INTO voucher (stream, cumulative, voucher) VALUES (?, ?, ?) "
-                "ON CONFLICT (stream) DO UPDATE SET cumulative = excluded.cumulative, voucher = excluded.voucher",
-                (stream_of(voucher), str(voucher.cumulative), msgspec.json.encode(signed_voucher)),
-            )
+            if voucher.cumulative > cumulative:
+                self._db.execute(
+                    "INSERT INTO voucher (stream, cumulative, earned, voucher) VALUES (?, ?, '0', ?) "
+                    "ON CONFLICT (stream) DO UPDATE SET cumulative = excluded.cumulative, voucher = excluded.voucher",
+                    (stream, str(voucher.cumulative), msgspec.json.encode(signed_voucher)),
+                )
+            self._db.execute("UPDATE voucher SET earned = ? WHERE stream = ?", (str(earned + receipt.amount), stream))
 
     def receipt(self, number: int) -> StoredReceipt | None:
         row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE number = ?", number)
@@ -108,10 +115,10 @@ class Ledger:
         with self._lock:
             self._db.execute("UPDATE batch SET released = 1 WHERE batch_id <= ?", (batch_id,))
 
-    def cumulative(self, stream: str) -> int:
-        """The highest cumulative amount signed for a stream."""
-        row = self._one("SELECT cumulative FROM voucher WHERE stream = ?", stream)
-        return 0 if row is None else int(row[0])
+    def standing(self, stream: str) -> tuple[int, int]:
+        """(the highest cumulative amount signed for a stream, the sum of the receipts given for it)."""
+        row = self._one("SELECT cumulative, earned FROM voucher WHERE stream = ?", stream)
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def unredeemed(self) -> list[tuple[Voucher, Signed, int]]:
         """Vouchers worth more than what was redeemed: (voucher, signed, outstanding wei)."""

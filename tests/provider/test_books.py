@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 
 from protocol import SettingsError
-from protocol.receipts import StageReceipt, Voucher
-from protocol.typed import Signed
+from protocol.receipts import SessionOffer, StageReceipt, Voucher
+from protocol.typed import Domain, Signed
 from protocol.vectors import counted
+from provider import Refused
 from provider.app import lock_data_dir
+from provider.backing import Backing
 from provider.ledger import Ledger, stream_of
 from provider.tls import ensure_certificate
 
@@ -30,7 +33,7 @@ def test_ledger__reopened__has_everything(tmp_path: Path) -> None:
     ledger.close()
     again = Ledger(tmp_path / "provider.db")
     assert again.next_number() == 3
-    assert again.cumulative(stream_of(VOUCHER)) == 2**100
+    assert again.standing(stream_of(VOUCHER)) == (2**100, 20)
     assert [entry.number for entry in again.unanchored()] == [1, 2]
 
 
@@ -39,7 +42,36 @@ def test_ledger__number_used_before__is_refused_and_the_voucher_does_not_move(tm
     add(ledger, 1, 10)
     with pytest.raises(sqlite3.IntegrityError):
         add(ledger, 1, 99)
-    assert ledger.cumulative(stream_of(VOUCHER)) == 10
+    assert ledger.standing(stream_of(VOUCHER)) == (10, 10)
+
+
+def test_ledger__later_voucher_first__the_higher_is_kept_and_both_receipts_count(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "provider.db")
+    add(ledger, 1, 20)
+    add(ledger, 2, 10)
+    assert ledger.standing(stream_of(VOUCHER)) == (20, 20)
+    assert [voucher.cumulative for voucher, _, _ in ledger.unredeemed()] == [20]
+
+
+def test_check_voucher__later_one_first__the_earlier_is_still_covered_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+    ledger, account = Ledger(tmp_path / "provider.db"), Account.create()
+    domain = Domain("Settlement", 31337, account.address)
+    backing = Backing(None, ledger, domain)  # type: ignore[arg-type]  # checking a voucher asks no chain
+    stream = replace(VOUCHER, gateway=account.address)
+    offer = replace(counted(SessionOffer, 1), payer=stream.payer, gateway=stream.gateway, provider=stream.provider, model_id=stream.model_id)
+
+    def check(cumulative: int) -> None:
+        voucher = replace(stream, cumulative=cumulative)
+        backing.check_voucher(voucher, Signed.of(voucher, voucher.sign(domain, bytes(account.key))), offer, 10)
+
+    check(20)
+    receipt, voucher = replace(counted(StageReceipt, 1), number=1, amount=10), replace(stream, cumulative=20)
+    ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), "folder", voucher, Signed.of(voucher, b"v" * 65))
+    check(10)
+    ledger.add_receipt(replace(receipt, number=2), Signed.of(receipt, b"r" * 65), "folder", voucher, Signed.of(voucher, b"v" * 65))
+    with pytest.raises(Refused, match="do not cover the 20 of earlier receipts"):
+        check(20)
+    check(30)
 
 
 def test_ledger__anchored__leaves_the_waiting_list(tmp_path: Path) -> None:
