@@ -1,7 +1,6 @@
 """Wires the gateway: settings, database, chain, routes."""
 
 import asyncio
-import contextlib
 import hmac
 import json
 import time
@@ -23,13 +22,16 @@ from api.budget import Budget
 from api.cover import Cover
 from api.jobs import Job, Jobs
 from api.keys import ApiKey, KeyStore
+from api.legs import LegCloser
 from api.pipeline import StageFailed
 from api.routing import Router
+from api.settler import Settler
 from api.text import TextModel
 from protocol import ProtocolError, SettingsError, Unavailable, logs
 from protocol.database import async_pool, migrate
 from protocol.keystore import read_account
 from protocol.settings import GatewaySettings
+from protocol.units import LayerRange
 
 log = structlog.get_logger()
 
@@ -60,19 +62,18 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
     pool = async_pool(url)
     keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
-    jobs = Jobs(chain, account, budget, router)
+    settler = Settler(budget, LegCloser(chain, account, budget))
+    jobs = Jobs(chain, account, budget, router, settler)
     cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()], router)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open()
-        if released := await budget.reconcile():
-            log.info("released reservations of jobs cut off by a restart", jobs=released)
-        task = asyncio.create_task(cover.run())
+        tasks = [asyncio.create_task(cover.run()), asyncio.create_task(settler.run())]
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan)
@@ -94,8 +95,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     async def readyz() -> JSONResponse:
         model = next(iter(models.values()))
         try:
-            layers = await asyncio.to_thread(jobs._layer_count, model.model_id)
-            await asyncio.to_thread(router.choose, model.model_id, layers, 1, 1)
+            layers = await asyncio.to_thread(jobs.layer_count, model.model_id)
+            await asyncio.to_thread(router.choose, model.model_id, LayerRange(0, layers), 1, 1)
         except (ApiError, ProtocolError) as error:
             return JSONResponse({"reason": str(error)}, 503)
         return JSONResponse({"reason": "ok"})

@@ -1,25 +1,43 @@
-"""Reserve, settle, release: so that a retry never bills twice and two requests never pass the same budget. Design section 5."""
+"""Reserve, issue, settle: so that a retry never bills twice and two requests never pass the same budget. Design section 5.
 
-from collections.abc import Mapping, Sequence
+A job's *legs* are its stages' parts of it. What a leg costs is issued as a voucher before its receipt is asked for, and taken back where the
+stage refuses; between the two it counts as charged, since the voucher may be redeemed.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from api import NoCredit
 from api.keys import ApiKey
 from protocol.database import AsyncPool
+from protocol.receipts import SessionOffer
+from protocol.typed import Signed
 from protocol.units import format_func
+from protocol.wire import CloseReply, RouteStop
 
 
 @dataclass(frozen=True)
-class Charge:
-    """One stage's part of a job: what its voucher grows by, in wei."""
+class LegKey:
+    """Names a leg: a stage's session of one epoch."""
 
+    job_id: str
     provider: str
-    model_id: bytes
-    amount: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StoredLeg:
+    """A leg as the books have it. ``completion_tokens``: the most to be paid for, None where nobody counted."""
+
+    key: LegKey
+    offer: SessionOffer
+    stop: RouteStop
+    state: str
+    completion_tokens: int | None
 
 
 class Budget:
@@ -43,94 +61,164 @@ class Budget:
     async def reserve(self, key: ApiKey, job_id: str, model: str, prompt_tokens: int, amount: int) -> None:
         """Set the job's greatest cost aside, from the key's budget and from the payer's credit. Raises NoCredit."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "UPDATE api.key SET reserved = reserved + %(a)s WHERE id = %(k)s AND (budget IS NULL OR spent + reserved + %(a)s <= budget)",
-                {"a": amount, "k": key.id},
-            )
-            if cursor.rowcount != 1:
-                raise NoCredit(f"the job may cost {format_func(amount)}, which passes what is left of this key's budget", code="budget_exceeded")
-            cursor = await connection.execute(
-                "UPDATE api.payer SET reserved = reserved + %(a)s WHERE address = %(p)s AND issued + reserved + %(a)s <= credit",
-                {"a": amount, "p": key.payer},
-            )
-            if cursor.rowcount != 1:
-                row = await (
-                    await connection.execute("SELECT credit - issued - reserved AS free FROM api.payer WHERE address = %s", (key.payer,))
-                ).fetchone()
-                free = int(row["free"]) if row else 0
-                words = f"the job may cost {format_func(amount)}, payer {key.payer} has {format_func(free)} free here"
-                raise NoCredit(f"{words}; deposit FUNC in the escrow, or raise the limit for this gateway", code="insufficient_credit")
+            await self._set_aside(connection, key.id, key.payer, amount)
             await connection.execute(
                 "INSERT INTO api.job (id, key_id, payer, model, reserved, prompt_tokens, state) VALUES (%s, %s, %s, %s, %s, %s, 'open')",
                 (job_id, key.id, key.payer, model, amount, prompt_tokens),
             )
 
-    async def issue(self, payer: str, charge: Charge) -> int:
-        """Raise the stream's cumulative amount; the new amount, to be signed. Committed before anything is signed."""
+    async def reserve_more(self, job_id: str, amount: int) -> None:
+        """Set aside what a replacement may cost. Raises NoCredit."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("UPDATE api.job SET reserved = reserved + %s WHERE id = %s RETURNING key_id, payer", (amount, job_id))
+            job = await cursor.fetchone()
+            assert job is not None
+            await self._set_aside(connection, job["key_id"], job["payer"], amount)
+
+    async def _set_aside(self, connection: AsyncConnection[Any], key_id: str, payer: str, amount: int) -> None:
+        cursor = await connection.execute(
+            "UPDATE api.key SET reserved = reserved + %(a)s WHERE id = %(k)s AND (budget IS NULL OR spent + reserved + %(a)s <= budget)",
+            {"a": amount, "k": key_id},
+        )
+        if cursor.rowcount != 1:
+            raise NoCredit(f"the job may cost {format_func(amount)}, which passes what is left of this key's budget", code="budget_exceeded")
+        cursor = await connection.execute(
+            "UPDATE api.payer SET reserved = reserved + %(a)s WHERE address = %(p)s AND issued + reserved + %(a)s <= credit",
+            {"a": amount, "p": payer},
+        )
+        if cursor.rowcount != 1:
+            cursor = await connection.execute("SELECT credit - issued - reserved AS free FROM api.payer WHERE address = %s", (payer,))
+            row = await cursor.fetchone()
+            free = int(row["free"]) if row else 0
+            words = f"the job may cost {format_func(amount)}, {payer} has {format_func(max(0, free))} free; deposit FUNC, or raise the limit"
+            raise NoCredit(f"{words} for this gateway", code="insufficient_credit")
+
+    async def add_leg(self, key: LegKey, offer: SessionOffer, signed: Signed, stop: RouteStop) -> None:
+        """Note a session before it is opened, so that a restart knows whom to ask."""
+        message, where = Jsonb(signed.message), Jsonb(msgspec.to_builtins(stop))
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "INSERT INTO api.leg (job_id, provider, epoch, model_id, offer, stop, most) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                (key.job_id, key.provider, key.epoch, "0x" + offer.model_id.hex(), message, where, offer.most),
+            )
+
+    async def cap_leg(self, key: LegKey, completion_tokens: int) -> None:
+        """A leg broke off: it is paid for that many tokens at most."""
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE api.leg SET completion_tokens = %s WHERE job_id = %s AND provider = %s AND epoch = %s",
+                (completion_tokens, key.job_id, key.provider, key.epoch),
+            )
+
+    async def issue(self, key: LegKey, completion_tokens: int, amount: int) -> int:
+        """Raise the leg's stream by its amount, once; the stream's cumulative amount, to be signed. Committed before anything is signed."""
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "INSERT INTO api.voucher VALUES (%s, %s, %s, %s) ON CONFLICT (payer, provider, model_id) "
-                "DO UPDATE SET cumulative = api.voucher.cumulative + excluded.cumulative RETURNING cumulative",
-                (payer, charge.provider, "0x" + charge.model_id.hex(), charge.amount),
+                "UPDATE api.leg SET state = 'asked', completion_tokens = %s, amount = %s "
+                "WHERE job_id = %s AND provider = %s AND epoch = %s AND state = 'open'",
+                (completion_tokens, amount, key.job_id, key.provider, key.epoch),
             )
-            row = await cursor.fetchone()
-            await connection.execute("UPDATE api.payer SET issued = issued + %s WHERE address = %s", (charge.amount, payer))
-        assert row is not None
-        return int(row["cumulative"])
+            return await self._raise_stream(connection, key, amount if cursor.rowcount else 0)
 
-    async def retract(self, payer: str, charge: Charge) -> None:
-        """Lower the stream again after a stage has refused its voucher. Should it redeem that one all the same, it only gets its next pay early."""
+    async def refuse(self, key: LegKey) -> None:
+        """The stage signs nothing: take back what was issued. Should it redeem that voucher all the same, it only gets its next pay early."""
         async with self.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE api.voucher SET cumulative = cumulative - %s WHERE payer = %s AND provider = %s AND model_id = %s",
-                (charge.amount, payer, charge.provider, "0x" + charge.model_id.hex()),
+            cursor = await connection.execute(
+                "SELECT amount FROM api.leg WHERE job_id = %s AND provider = %s AND epoch = %s AND state IN ('open', 'asked') FOR UPDATE",
+                (key.job_id, key.provider, key.epoch),
             )
-            await connection.execute("UPDATE api.payer SET issued = issued - %s WHERE address = %s", (charge.amount, payer))
-
-    async def finish(self, job_id: str, charged: int, completion_tokens: int, receipts: Sequence[Mapping[str, Any]], ok: bool) -> None:
-        """Charge the actual cost and release the rest; a second call for the same job changes nothing."""
-        async with self.pool.connection() as connection:
-            job = await self._close(connection, job_id, charged, completion_tokens, receipts, ok)
-            if job is None:
+            leg = await cursor.fetchone()
+            if leg is None:
                 return
             await connection.execute(
-                "UPDATE api.key SET reserved = reserved - %s, spent = spent + %s WHERE id = %s", (job["reserved"], charged, job["key_id"])
+                "UPDATE api.leg SET state = 'unpaid', amount = 0 WHERE job_id = %s AND provider = %s AND epoch = %s",
+                (key.job_id, key.provider, key.epoch),
             )
-            await connection.execute("UPDATE api.payer SET reserved = reserved - %s WHERE address = %s", (job["reserved"], job["payer"]))
+            await self._raise_stream(connection, key, -int(leg["amount"]))
 
-    async def _close(
-        self, connection: AsyncConnection[Any], job_id: str, charged: int, tokens: int, receipts: Sequence[Mapping[str, Any]], ok: bool
-    ) -> dict[str, Any] | None:
+    async def _raise_stream(self, connection: AsyncConnection[Any], key: LegKey, amount: int) -> int:
         cursor = await connection.execute(
-            "UPDATE api.job SET state = %s, charged = %s, completion_tokens = %s, receipts = %s WHERE id = %s AND state = 'open' "
-            "RETURNING key_id, payer, reserved",
-            ("done" if ok else "failed", charged, tokens, Jsonb(receipts), job_id),
+            "INSERT INTO api.voucher SELECT j.payer, l.provider, l.model_id, %(a)s FROM api.leg l JOIN api.job j ON j.id = l.job_id "
+            "WHERE l.job_id = %(j)s AND l.provider = %(p)s AND l.epoch = %(e)s ON CONFLICT (payer, provider, model_id) "
+            "DO UPDATE SET cumulative = api.voucher.cumulative + excluded.cumulative RETURNING payer, cumulative",
+            {"a": amount, "j": key.job_id, "p": key.provider, "e": key.epoch},
         )
-        return await cursor.fetchone()
+        row = await cursor.fetchone()
+        assert row is not None
+        await connection.execute("UPDATE api.payer SET issued = issued + %s WHERE address = %s", (amount, row["payer"]))
+        return int(row["cumulative"])
 
-    async def reconcile(self) -> int:
-        """After a restart: release reservations of jobs that no process works on; what was issued for them stays charged."""
+    async def close_leg(self, key: LegKey, reply: CloseReply) -> None:
+        """The leg's receipt is here."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute("SELECT id FROM api.job WHERE state = 'open'")
-            jobs = [row["id"] for row in await cursor.fetchall()]
-        for job_id in jobs:
-            await self.finish(job_id, 0, 0, [], ok=False)
-        return len(jobs)
+            await connection.execute(
+                "UPDATE api.leg SET state = 'closed', reply = %s WHERE job_id = %s AND provider = %s AND epoch = %s AND state = 'asked'",
+                (Jsonb(msgspec.to_builtins(reply)), key.job_id, key.provider, key.epoch),
+            )
+
+    async def settle(self, job_id: str, state: str | None = None, completion_tokens: int | None = None) -> int:
+        """Bring the job's figures in line with its legs: charge what was issued, hold what open legs may cost, release the rest.
+
+        May be repeated. ``state`` ends the job. Returns what is charged, in wei.
+        """
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("SELECT key_id, payer, reserved, charged FROM api.job WHERE id = %s FOR UPDATE", (job_id,))
+            job = await cursor.fetchone()
+            assert job is not None
+            cursor = await connection.execute(
+                "SELECT COALESCE(sum(amount), 0) AS charged, COALESCE(sum(most) FILTER (WHERE state = 'open'), 0) AS held "
+                "FROM api.leg WHERE job_id = %s",
+                (job_id,),
+            )
+            legs = await cursor.fetchone()
+            assert legs is not None
+            await connection.execute(
+                "UPDATE api.job SET reserved = %s, charged = %s, state = COALESCE(%s, state), completion_tokens = COALESCE(%s, completion_tokens) "
+                "WHERE id = %s",
+                (legs["held"], legs["charged"], state, completion_tokens, job_id),
+            )
+            change = {"r": job["reserved"] - legs["held"], "c": legs["charged"] - job["charged"], "k": job["key_id"], "p": job["payer"]}
+            await connection.execute("UPDATE api.key SET reserved = reserved - %(r)s, spent = spent + %(c)s WHERE id = %(k)s", change)
+            await connection.execute("UPDATE api.payer SET reserved = reserved - %(r)s WHERE address = %(p)s", change)
+        return int(legs["charged"])
+
+    async def unsettled(self) -> dict[str, list[StoredLeg]]:
+        """Jobs that are open or have a leg without an end, with those legs."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT j.id, l.* FROM api.job j LEFT JOIN api.leg l ON l.job_id = j.id AND l.state IN ('open', 'asked') "
+                "WHERE j.state = 'open' OR l.state IS NOT NULL ORDER BY j.created_at LIMIT 200"
+            )
+            rows = await cursor.fetchall()
+        jobs: dict[str, list[StoredLeg]] = {row["id"]: [] for row in rows}
+        for row in rows:
+            if row["state"] is not None:
+                key, offer = LegKey(row["job_id"], row["provider"], row["epoch"]), SessionOffer.from_json(row["offer"])
+                stop = msgspec.convert(row["stop"], RouteStop)
+                jobs[row["id"]].append(StoredLeg(key, offer, stop, row["state"], row["completion_tokens"]))
+        return jobs
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, receipts FROM api.job WHERE id = %s",
+                "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, extract(epoch FROM created_at)::bigint AS created, "
+                "(SELECT count(*) FROM api.leg l WHERE l.job_id = j.id AND l.state IN ('open', 'asked')) AS unsettled, "
+                "(SELECT COALESCE(jsonb_agg(l.reply ORDER BY (l.offer ->> 'firstLayer')::int, l.epoch), '[]') FROM api.leg l "
+                " WHERE l.job_id = j.id AND l.state = 'closed') AS receipts FROM api.job j WHERE id = %s",
                 (job_id,),
             )
             return await cursor.fetchone()
 
     async def not_handed_in(self) -> list[dict[str, Any]]:
-        """Finished jobs whose receipts the indexer does not have yet."""
+        """Legs whose receipts the indexer does not have yet: job_id, provider, epoch, reply."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute("SELECT id, receipts FROM api.job WHERE NOT handed_in AND state <> 'open' LIMIT 100")
+            cursor = await connection.execute(
+                "SELECT job_id, provider, epoch, reply FROM api.leg WHERE state = 'closed' AND NOT handed_in ORDER BY opened_at LIMIT 300"
+            )
             return list(await cursor.fetchall())
 
-    async def mark_handed_in(self, job_id: str) -> None:
+    async def mark_handed_in(self, key: LegKey) -> None:
         async with self.pool.connection() as connection:
-            await connection.execute("UPDATE api.job SET handed_in = true WHERE id = %s", (job_id,))
+            await connection.execute(
+                "UPDATE api.leg SET handed_in = true WHERE job_id = %s AND provider = %s AND epoch = %s", (key.job_id, key.provider, key.epoch)
+            )

@@ -9,7 +9,7 @@ import structlog
 from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
-from api.budget import Budget
+from api.budget import Budget, LegKey
 from api.routing import Router
 from protocol import ProtocolError
 from protocol.chain import Chain
@@ -40,7 +40,7 @@ class Cover:
         """Until cancelled; what fails is logged and tried again."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while True:
-                for work in (self._allocate(), self._refresh_all(), self._hand_in(http)):
+                for work in (self._allocate(), self._refresh_all(), self._hand_in(http), self.router.revive()):
                     try:
                         await work
                     except (ProtocolError, DatabaseError, aiohttp.ClientError, TimeoutError) as error:
@@ -87,12 +87,11 @@ class Cover:
 
     async def _hand_in(self, http: aiohttp.ClientSession) -> None:
         """Give the indexer the receipts of finished jobs, so that explorers can show them before they are anchored."""
-        for job in await self.budget.not_handed_in():
-            for entry in job["receipts"]:
-                async with http.post(f"{self.indexer_url}/v1/receipts", json=entry["receipt"]) as answer:
-                    if answer.status >= 500:
-                        return
-            await self.budget.mark_handed_in(job["id"])
+        for leg in await self.budget.not_handed_in():
+            async with http.post(f"{self.indexer_url}/v1/receipts", json=leg["reply"]["receipt"]) as answer:
+                if answer.status >= 500:
+                    return
+            await self.budget.mark_handed_in(LegKey(leg["job_id"], leg["provider"], leg["epoch"]))
 
     async def verification(self, job_id: str) -> dict[str, Any] | None:
         """What the indexer knows of a job: signed, anchored, verified or convicted; None while it cannot be asked."""

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import structlog
 from eth_account.signers.local import LocalAccount
+from psycopg import Error as DatabaseError
+from psycopg_pool import PoolTimeout
 
 from api import ApiError, BadRequest, NoRoute
 from api.budget import Budget
@@ -17,10 +19,12 @@ from api.keys import ApiKey
 from api.pipeline import JobSpec, Pipeline, StageFailed
 from api.routing import Router, StageOffer
 from api.schema import ChatRequest
+from api.settler import Settler
 from api.text import TextModel
 from protocol.chain import Chain
 from protocol.receipts import job_id, request_hash
 from protocol.sampling import SamplingParameters, session_seed
+from protocol.units import LayerRange
 
 log = structlog.get_logger()
 
@@ -34,6 +38,7 @@ class Outcome:
     cost: int = 0
     finish: str = "stop"
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -44,6 +49,7 @@ class Job:
     model: TextModel
     pipeline: Pipeline
     budget: Budget
+    settler: Settler
     stops: list[str]
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -87,14 +93,21 @@ class Job:
             yield held
 
     async def _settle(self, ok: bool) -> None:
-        closed = await self.pipeline.close()
-        self.outcome.receipts = [msgspec.to_builtins(reply) for _, reply in closed]
-        self.outcome.cost = sum(receipt.amount for receipt, _ in closed)
-        await self.budget.finish(self.id, self.outcome.cost, len(self.tokens), self.outcome.receipts, ok)
+        """Take the receipts and bring the books in line; what cannot be done now is left to the settler, so nothing is lost."""
+        try:
+            replies = await self.pipeline.close()
+            self.outcome.receipts = [msgspec.to_builtins(reply) for reply in replies]
+            self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
+        except (DatabaseError, PoolTimeout) as error:
+            log.warning("settling waits for the database", job=self.id[:18], reason=str(error))
+        finally:
+            self.outcome.replaced = self.pipeline.replaced
+            self.settler.live.discard(self.id)
 
     def extra(self) -> dict[str, Any]:
         """What the answer carries beside OpenAI's fields. Amounts in wei, as decimal strings."""
-        return {"job_id": self.id, "cost": str(self.outcome.cost), "token_ids": self.tokens, "receipts": self.outcome.receipts}
+        told = {"job_id": self.id, "cost": str(self.outcome.cost), "token_ids": self.tokens, "receipts": self.outcome.receipts}
+        return {**told, "replaced": self.outcome.replaced}
 
 
 @dataclass
@@ -105,6 +118,7 @@ class Jobs:
     account: LocalAccount
     budget: Budget
     router: Router
+    settler: Settler
     layer_counts: dict[bytes, int] = field(default_factory=dict)
 
     async def start(self, key: ApiKey, model: TextModel, request: ChatRequest) -> Job:
@@ -116,13 +130,13 @@ class Jobs:
             raise BadRequest(words, "messages", "context_length_exceeded")
         limit = request.token_limit(room)
         sampling = self._sampling(model, request)
-        layers = await asyncio.to_thread(self._layer_count, model.model_id)
+        layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         passed_over: set[str] = set()
         reason = ""
         for _ in range(OPEN_TRIES):
             route = await asyncio.to_thread(self.router.choose, model.model_id, layers, len(prompt), limit, passed_over)
             try:
-                pipeline = await self._open(key, model, JobSpec(b"", key.payer, model.model_id, prompt, limit, sampling), route)
+                pipeline = await self._open(key, model, JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling), route)
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
                 passed_over.add(error.provider)
@@ -130,22 +144,26 @@ class Jobs:
                     self.router.failed(error.provider)
                 reason = str(error)
                 continue
-            return Job("0x" + pipeline.spec.job_id.hex(), model, pipeline, self.budget, request.stops)
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, request.stops)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
         salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
         spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
-        name = "0x" + spec.job_id.hex()
         most = sum(stage.cost(len(spec.prompt), spec.max_tokens) for stage in route)
-        await self.budget.reserve(key, name, model.name, len(spec.prompt), most)
-        pipeline = Pipeline(self.chain, self.account, self.budget, spec, route)
+        self.settler.live.add(spec.name)
+        pipeline = Pipeline(self.chain, self.account, self.budget, self.router, spec)
         try:
-            await pipeline.open()
+            await self.budget.reserve(key, spec.name, model.name, len(spec.prompt), most)
+            try:
+                await pipeline.open(route)
+            except BaseException:
+                await pipeline.close()
+                await self.budget.settle(spec.name, "failed", 0)
+                raise
         except BaseException:
-            await pipeline.close()
-            await self.budget.finish(name, 0, 0, [], ok=False)
+            self.settler.live.discard(spec.name)
             raise
         return pipeline
 
@@ -166,7 +184,7 @@ class Jobs:
             stop_tokens=list(model.stop_tokens),
         )
 
-    def _layer_count(self, model_id: bytes) -> int:
+    def layer_count(self, model_id: bytes) -> int:
         if model_id not in self.layer_counts:
             self.layer_counts[model_id] = int(self.chain.call("ModelRegistry", "model", model_id)[2])
         if not self.layer_counts[model_id]:

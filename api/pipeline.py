@@ -1,9 +1,16 @@
-"""Drive one job through its stages: open, feed token ids to the first, take tokens from the last, close with vouchers for receipts."""
+"""Drive one job through its stages: open, feed token ids to the first, take tokens from the last, replace what breaks, close for receipts.
+
+A stage that breaks off in mid-stream is replaced under a new epoch: the stage behind it is fenced and says how many rows it has, the replacement
+is opened to send from there on, and the stage before it replays its rows, from which the replacement rebuilds its KV cache. At the ends of the
+pipeline this gateway replays the token ids, or passes them for the sampling to go on. Design section 6.
+"""
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import grpc
@@ -11,22 +18,28 @@ import msgspec
 import structlog
 from eth_account.signers.local import LocalAccount
 
-from api.budget import Budget, Charge
-from api.routing import StageOffer
+from api import ApiError
+from api.budget import Budget, LegKey
+from api.legs import Leg, LegCloser
+from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
-from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, Voucher
+from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
 from protocol.rows import prompt_root, token_payload
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import Signed
-from protocol.wire import AttachRequest, CloseReply, CloseRequest, Frame, Kind, OpenReply, OpenRequest, route_hash
+from protocol.units import LayerRange
+from protocol.wire import AttachRequest, CloseReply, Frame, Kind, OpenReply, OpenRequest, RelinkRequest, RouteStop, SessionProgress, route_hash
 
 log = structlog.get_logger()
 
 FIRST_TOKEN_SECONDS = 60
 STEP_SECONDS = 20
 OFFER_SECONDS = 600
+PATIENCE_SECONDS = 0.25
+"""Without a token for so long, the stages are asked whether they are alive."""
+MAX_REPLACEMENTS = 4
 
 
 class StageFailed(ProtocolError):
@@ -45,9 +58,14 @@ class JobSpec:
     job_id: bytes
     payer: str
     model_id: bytes
+    layers: LayerRange
     prompt: list[int]
     max_tokens: int
     sampling: SamplingParameters
+
+    @property
+    def name(self) -> str:
+        return "0x" + self.job_id.hex()
 
 
 @dataclass
@@ -57,160 +75,288 @@ class Pipeline:
     chain: Chain
     account: LocalAccount
     budget: Budget
+    router: Router
     spec: JobSpec
-    route: list[StageOffer]
-    clients: list[StageClient] = field(default_factory=list)
+    legs: list[Leg] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    """Providers that broke off and were replaced."""
+    _salt: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _epoch: int = 0
+    _expires_at: int = 0
     _rows: Any = None
+    _rows_epoch: int = 0
     _frames: AsyncIterator[bytes] | None = None
-    _broken: "asyncio.Future[Any] | None" = None
+    _token: "asyncio.Task[int] | None" = None
     _fed: int = 0
 
-    async def open(self) -> None:
+    async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
-        salt = secrets.token_bytes(32)
-        stops = [offer.stop for offer in self.route]
-        shared = {
-            "job_id": self.spec.job_id,
-            "payer": self.spec.payer,
-            "gateway": self.account.address,
-            "model_id": self.spec.model_id,
-            "epoch": 0,
-            "prompt_tokens": len(self.spec.prompt),
-            "max_tokens": self.spec.max_tokens,
-            "prompt_root": prompt_root(salt, self.spec.prompt),
-            "sampling_hash": self.spec.sampling.digest(),
-            "route_hash": route_hash(stops),
-            "salt": salt,
-            "expires_at": await asyncio.to_thread(self.chain.now) + OFFER_SECONDS,
-        }
-        domain = self.chain.receipts_domain
-        sampling = msgspec.to_builtins(self.spec.sampling, str_keys=True)
-        for index, stage in enumerate(self.route):
-            stop = stage.stop
-            offer = SessionOffer(
-                provider=stop.provider,
-                first_layer=stop.first_layer,
-                end_layer=stop.end_layer,
-                execution_class=stage.execution_class,
-                input_price=stage.input_price,
-                cached_price=stage.cached_price,
-                output_price=stage.output_price,
-                **shared,  # type: ignore[arg-type]
-            )
-            # Only the ends of the pipeline see the prompt's ids; those between see hidden states alone.
-            prompt = self.spec.prompt if index in (0, len(self.route) - 1) else []
-            request = OpenRequest(Signed.of(offer, offer.sign(domain, bytes(self.account.key))), stops, sampling, prompt)
-            try:
-                client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
-                self.clients.append(client)
-                await client.call("Open", request, OpenReply)
-            except (StageUnavailable, StageRefused) as error:
-                raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
-        self._rows = self.clients[0].rows()
-        self._frames = self.clients[-1].stream("Tokens", AttachRequest(self.spec.job_id.hex(), 0))
-        await self._write(Frame(Kind.ATTACH, self.spec.job_id))
+        self._expires_at = await asyncio.to_thread(self.chain.now) + OFFER_SECONDS
+        stops = [stage.stop for stage in route]
+        for stage in route:
+            self.legs.append(await self._open_leg(stage, stops, 0))
+        await self._attach_first()
+        self._attach_last()
 
     async def tokens(self, stop: Callable[[int], bool]) -> AsyncIterator[int]:
-        """Generate until ``stop`` says so of a token, or the limit is reached. Raises StageFailed."""
+        """Generate until ``stop`` says so of a token, or the limit is reached. Raises StageFailed where nobody can stand in."""
         feed = self.spec.prompt
         while True:
-            await self._feed(feed)
-            token = await self._next_token(FIRST_TOKEN_SECONDS if not self.received else STEP_SECONDS)
+            token = await self._step(feed)
             self.received.append(token)
             yield token
             if len(self.received) >= self.spec.max_tokens or stop(token):
                 return
             feed = [token]
 
-    async def _feed(self, tokens: list[int]) -> None:
+    async def _step(self, feed: list[int]) -> int:
+        first, self._fed = self._fed, self._fed + len(feed)
+        try:
+            await self._feed(first, feed)
+            return await self._next_token()
+        except StageFailed as error:
+            failure = error
+        while True:
+            await self._recover(failure)
+            try:
+                return await self._next_token()
+            except StageFailed as error:
+                failure = error
+
+    # sessions
+
+    async def _open_leg(self, stage: StageOffer, stops: list[RouteStop], first_position: int) -> Leg:
+        """Raises StageFailed; NoCredit where a replacement costs more than is left."""
+        spec, stop, domain = self.spec, stage.stop, self.chain.receipts_domain
+        known = [*spec.prompt, *self.received]
+        offer = SessionOffer(
+            job_id=spec.job_id,
+            payer=spec.payer,
+            gateway=self.account.address,
+            provider=stop.provider,
+            model_id=spec.model_id,
+            first_layer=stop.first_layer,
+            end_layer=stop.end_layer,
+            execution_class=stage.execution_class,
+            epoch=self._epoch,
+            input_price=stage.input_price,
+            cached_price=stage.cached_price,
+            output_price=stage.output_price,
+            first_position=first_position,
+            generated=len(self.received),
+            prompt_tokens=len(spec.prompt),
+            max_tokens=spec.max_tokens,
+            prompt_root=prompt_root(self._salt, known),
+            sampling_hash=spec.sampling.digest(),
+            route_hash=route_hash(stops),
+            salt=self._salt,
+            expires_at=self._expires_at,
+        )
+        # Only the ends of the pipeline see the token ids; those between see hidden states alone.
+        at_an_end = stop.first_layer == spec.layers.first or stop.end_layer == spec.layers.end
+        signed = Signed.of(offer, offer.sign(domain, bytes(self.account.key)))
+        request = OpenRequest(signed, stops, msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else [])
+        key = LegKey(spec.name, stop.provider, self._epoch)
+        if self._epoch:
+            await self.budget.reserve_more(spec.name, offer.most)
+        await self.budget.add_leg(key, offer, signed, stop)
+        client: StageClient | None = None
+        try:
+            client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+            await client.call("Open", request, OpenReply)
+        except (StageUnavailable, StageRefused) as error:
+            if client is not None:
+                await client.close()
+            await self.budget.refuse(key)
+            raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
+        return Leg(key, offer, stop, stops, client)
+
+    async def _attach_first(self) -> None:
+        first = self.legs[0]
+        self._rows, self._rows_epoch = first.client.rows(), first.offer.epoch
+        await self._write(Frame(Kind.ATTACH, self.spec.job_id, epoch=self._rows_epoch))
+
+    def _attach_last(self) -> None:
+        if self._token is not None:
+            self._token.cancel()
+            self._token = None
+        self._frames = self.legs[-1].client.stream("Tokens", self.legs[-1].attach)
+
+    # one step
+
+    async def _feed(self, first: int, tokens: list[int]) -> None:
         payload = b"".join(map(token_payload, tokens))
-        step = 0 if self._fed == 0 else self._fed - len(self.spec.prompt) + 1
-        await self._write(Frame(Kind.ROWS, self.spec.job_id, payload, step=step, position=self._fed, rows=len(tokens)))
-        self._fed += len(tokens)
+        step = max(0, first - len(self.spec.prompt) + 1)
+        await self._write(Frame(Kind.ROWS, self.spec.job_id, payload, epoch=self._rows_epoch, step=step, position=first, rows=len(tokens)))
 
     async def _write(self, frame: Frame) -> None:
         try:
             await self._rows.write(frame.encode())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise await self._first_stage_failure() from error
+            raise StageFailed(self.legs[0].provider, await self._rows.details() or "the stream broke off") from error
 
-    async def _next_token(self, timeout: float) -> int:
-        assert self._frames is not None
-        token = asyncio.ensure_future(self._take_token(self._frames))
-        if self._broken is None:
-            # The first stage has nothing to say to a gateway: a read that ends means that it broke off. One read serves all steps, since
-            # cancelling a read cancels the call.
-            self._broken = asyncio.ensure_future(self._rows.read())
-        try:
-            await asyncio.wait({token, self._broken}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if token.done():
-                return token.result()
-            if self._broken.done():
-                raise await self._first_stage_failure()
-            raise StageFailed(self.route[-1].stop.provider, f"no token came within {timeout:.0f} s")
-        finally:
-            token.cancel()
+    async def _next_token(self) -> int:
+        if self._token is None:
+            assert self._frames is not None
+            self._token = asyncio.ensure_future(self._take_token(self._frames))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (STEP_SECONDS if self.received else FIRST_TOKEN_SECONDS)
+        while not (await asyncio.wait({self._token}, timeout=PATIENCE_SECONDS))[0]:
+            if loop.time() > deadline:
+                raise await self._stuck()
+            await self._require_alive()
+        token, self._token = self._token, None
+        return token.result()
 
     async def _take_token(self, frames: AsyncIterator[bytes]) -> int:
-        last = self.route[-1].stop
+        last, expected = self.legs[-1].stop, len(self.spec.prompt) + len(self.received)
         try:
             async for raw in frames:
                 frame = Frame.decode(raw)
-                if frame.kind is Kind.TOKEN:
+                if frame.kind is Kind.TOKEN and frame.position == expected:
                     return int.from_bytes(frame.payload, "little", signed=True)
                 if frame.kind is Kind.CHECKPOINT:
                     signed = msgspec.json.decode(frame.payload, type=Signed)
                     point = Checkpoint.from_json(signed.message)
                     point.require_signer(self.chain.receipts_domain, signed.signature_bytes, last.operator)
-        except (StageUnavailable, StageRefused, BadSignature) as error:
+        except (StageUnavailable, StageRefused, BadSignature, ValueError) as error:
             raise StageFailed(last.provider, str(error)) from error
         raise StageFailed(last.provider, "the token stream ended")
 
-    async def _first_stage_failure(self) -> StageFailed:
-        details = await self._rows.details()
-        return StageFailed(self.route[0].stop.provider, details or "the stream broke off")
+    async def _ask_all(self) -> list[tuple[Leg, SessionProgress | None]]:
+        return list(zip(self.legs, await asyncio.gather(*(leg.progress() for leg in self.legs)), strict=True))
 
-    async def close(self) -> list[tuple[StageReceipt, CloseReply]]:
-        """Sign each stage its voucher and take its receipt, from the first stage on; stages that no longer answer are left out.
+    async def _require_alive(self) -> None:
+        """Raises StageFailed for a stage that does not answer, or else for the last whose stream was refused or whose link broke."""
+        answers = await self._ask_all()
+        if silent := [leg for leg, answer in answers if answer is None]:
+            raise StageFailed(silent[0].provider, "it does not answer, or has lost the session")
+        if faulted := [(leg, answer.fault) for leg, answer in answers if answer is not None and answer.fault]:
+            raise StageFailed(faulted[-1][0].provider, faulted[-1][1])
+
+    async def _stuck(self) -> StageFailed:
+        """Who holds rows that it does not pass on."""
+        for leg, answer in await self._ask_all():
+            if answer is None or answer.rows_in > leg.offer.first_position + answer.rows_out:
+                return StageFailed(leg.provider, "it takes too long for a step")
+        return StageFailed(self.legs[-1].provider, "no token came in time")
+
+    # replacement
+
+    async def _recover(self, failure: StageFailed) -> None:
+        """Put other stages in place of those that failed. Raises StageFailed where there are none, or too many have failed already."""
+        dead = {failure.provider}
+        while True:
+            log.warning("replacing", job=self.spec.name[:18], reason=str(failure))
+            if len(self.replaced) + len(dead) > MAX_REPLACEMENTS:
+                raise failure
+            dead |= {leg.provider for leg, answer in await self._ask_all() if answer is None}
+            for provider in dead:
+                self.router.failed(provider)
+            try:
+                await self._replace(dead)
+                return
+            except StageFailed as error:
+                failure = error
+                dead.add(error.provider)
+            except ApiError as error:
+                raise StageFailed(failure.provider, f"{failure}; and nobody can stand in: {error}") from error
+
+    async def _replace(self, dead: set[str]) -> None:
+        self._epoch += 1
+        plan: list[Leg | StageOffer] = []
+        for is_dead, run in groupby(self.legs, lambda leg: leg.provider in dead):
+            legs = list(run)
+            plan += await self._stand_ins(legs, dead) if is_dead else legs
+        stops = [part.stop for part in plan]
+        placed: list[Leg] = []
+        opened: list[Leg] = []
+        needed = len(self.spec.prompt) - 1 + len(self.received) if self.received else 0
+        try:
+            # From the last stage on: the one behind says what it needs before its new neighbour is opened, which is there before rows come.
+            for part in reversed(plan):
+                if isinstance(part, StageOffer):
+                    leg = await self._open_leg(part, stops, needed)
+                    opened.append(leg)
+                    needed = 0
+                else:
+                    leg, needed = part, await self._relink(part, stops)
+                placed.insert(0, leg)
+        except BaseException:
+            for leg in opened:
+                await self._abort(leg)
+            raise
+        gone = [leg for leg in self.legs if leg not in placed]
+        first, last, self.legs = self.legs[0], self.legs[-1], placed
+        for leg in gone:
+            self.replaced.append(leg.provider)
+            await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
+            await leg.client.close()
+        if placed[-1] is not last:
+            self._attach_last()
+        if placed[0] is not first:
+            self._rows.cancel()
+            await self._attach_first()
+            await self._feed(0, [*self.spec.prompt, *self.received][: self._fed])
+
+    async def _stand_ins(self, gone: list[Leg], dead: set[str]) -> list[StageOffer]:
+        span = LayerRange(gone[0].offer.first_layer, gone[-1].offer.end_layer)
+        busy = dead | {leg.provider for leg in self.legs} | set(self.replaced)
+        left = self.spec.max_tokens - len(self.received)
+        return await asyncio.to_thread(self.router.choose, self.spec.model_id, span, len(self.spec.prompt), left, busy)
+
+    async def _relink(self, leg: Leg, stops: list[RouteStop]) -> int:
+        """Tell a surviving stage its new neighbours, if they are new; how many rows it has."""
+        if _neighbours(leg.route, leg.provider) == _neighbours(stops, leg.provider):
+            return 0
+        update = RouteUpdate(self.spec.job_id, self._epoch, route_hash(stops))
+        signed = Signed.of(update, update.sign(self.chain.receipts_domain, bytes(self.account.key)))
+        request = RelinkRequest(self.spec.job_id.hex(), leg.offer.epoch, signed, stops)
+        try:
+            reply = await leg.client.call("Relink", request, SessionProgress)
+        except (StageUnavailable, StageRefused) as error:
+            raise StageFailed(leg.provider, str(error)) from error
+        leg.route = stops
+        return reply.rows_in
+
+    async def _abort(self, leg: Leg) -> None:
+        with contextlib.suppress(StageUnavailable, StageRefused):
+            await leg.client.call("Abort", leg.attach, AttachRequest)
+        await self.budget.refuse(leg.key)
+        await leg.client.close()
+
+    # the end
+
+    async def close(self) -> list[CloseReply]:
+        """Take each stage's receipt, from the first stage on; stages that no longer answer are left to the settler.
 
         A job without a token is aborted: nobody is owed anything.
         """
-        receipts = []
+        closer, replies = LegCloser(self.chain, self.account, self.budget), []
         try:
-            for client, stage in zip(self.clients, self.route, strict=False):
+            for leg in self.legs:
+                if not self.received:
+                    await self._abort(leg)
+                    continue
+                tokens = len(self.received) - leg.offer.generated
+                if await leg.progress() is None:
+                    await self.budget.cap_leg(leg.key, tokens)
+                    continue
                 try:
-                    if not self.received:
-                        await client.call("Abort", AttachRequest(self.spec.job_id.hex(), 0), AttachRequest)
-                        continue
-                    receipts.append(await self._close_stage(client, stage))
-                except (StageUnavailable, StageRefused, BadSignature, ValueError) as error:
-                    log.warning("no receipt", provider=stage.stop.provider, job=self.spec.job_id.hex()[:16], reason=str(error))
+                    replies.append(await closer.close(leg.key, leg.offer, leg.stop, leg.client, tokens))
+                except StageUnavailable as error:
+                    log.warning("no receipt yet", provider=leg.provider, job=self.spec.name[:18], reason=str(error))
         finally:
-            if self._broken is not None:
-                self._broken.cancel()
+            if self._token is not None:
+                self._token.cancel()
             if self._rows is not None:
                 self._rows.cancel()
-            for client in self.clients:
-                await client.close()
-        return receipts
+            for leg in self.legs:
+                await leg.client.close()
+        return [reply for reply in replies if reply is not None]
 
-    async def _close_stage(self, client: StageClient, stage: StageOffer) -> tuple[StageReceipt, CloseReply]:
-        amount = stage.cost(len(self.spec.prompt), len(self.received))
-        provider = stage.stop.provider
-        charge = Charge(provider, self.spec.model_id, amount)
-        cumulative = await self.budget.issue(self.spec.payer, charge)
-        voucher = Voucher(self.spec.payer, self.account.address, provider, self.spec.model_id, cumulative)
-        signed = Signed.of(voucher, voucher.sign(self.chain.settlement_domain, bytes(self.account.key)))
-        request = CloseRequest(self.spec.job_id.hex(), 0, len(self.received), signed)
-        try:
-            reply = await client.call("Close", request, CloseReply)
-        except StageRefused:
-            await self.budget.retract(self.spec.payer, charge)
-            raise
-        receipt = StageReceipt.from_json(reply.receipt.message)
-        receipt.require_signer(self.chain.receipts_domain, reply.receipt.signature_bytes, stage.stop.operator)
-        told = (receipt.job_id, receipt.provider, receipt.amount, receipt.completion_tokens)
-        if told != (self.spec.job_id, provider, amount, len(self.received)):
-            raise ValueError(f"the receipt of {provider} says {told}, which is not what was ordered")
-        return receipt, reply
+
+def _neighbours(route: list[RouteStop], provider: str) -> tuple[RouteStop | None, RouteStop | None]:
+    at = next(i for i, stop in enumerate(route) if stop.provider == provider)
+    return (route[at - 1] if at else None), (route[at + 1] if at + 1 < len(route) else None)

@@ -4,14 +4,20 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from api import NoRoute
 from protocol.chain import Chain, abi, named
 from protocol.receipts import execution_class_id, job_cost
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.typed import ZERO32
 from protocol.units import LayerRange
-from protocol.wire import RouteStop
+from protocol.wire import AttachRequest, RouteStop, SessionProgress
+
+log = structlog.get_logger()
 
 FRESH_SECONDS = 2.0
-COOLDOWN_SECONDS = 30.0
+COOLDOWN_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,13 @@ class StageOffer:
         return job_cost(prompt, 0, completion, self.input_price, self.cached_price, self.output_price)
 
 
-def cheapest_route(offers: Sequence[StageOffer], layer_count: int, prompt: int, completion: int) -> list[StageOffer] | None:
-    """The chain of offers over ``[0, layer_count)`` of least cost, then of fewest stages, then earliest in the list; None where there is none.
+def cheapest_route(offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int) -> list[StageOffer] | None:
+    """The chain of offers over ``layers`` of least cost, then of fewest stages, then earliest in the list; None where there is none.
 
     A model that fits on one provider is not split at the same price: fewer stages win ties. A provider serves one stage of a job.
     """
-    best: dict[int, tuple[int, int, list[StageOffer]]] = {0: (0, 0, [])}
-    for edge in range(layer_count):
+    best: dict[int, tuple[int, int, list[StageOffer]]] = {layers.first: (0, 0, [])}
+    for edge in range(layers.first, layers.end):
         if edge not in best:
             continue
         cost, hops, route = best[edge]
@@ -49,19 +55,20 @@ def cheapest_route(offers: Sequence[StageOffer], layer_count: int, prompt: int, 
             known = best.get(offer.layers.end)
             if known is None or candidate[:2] < known[:2]:
                 best[offer.layers.end] = candidate
-    return best[layer_count][2] if layer_count in best else None
+    return best[layers.end][2] if layers.end in best else None
 
 
 @dataclass
 class Router:
-    """Offers from the chain, fresh to a few seconds; providers that just failed are passed over for a while."""
+    """Offers from the chain, fresh to a few seconds; providers that just failed are passed over until they answer again."""
 
     chain: Chain
     execution_class: str = "float32/sdpa"
     backed: set[str] = field(default_factory=set)
     """Providers to which this gateway has allocated bond; others would refuse its sessions."""
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
-    _failed: dict[str, float] = field(default_factory=dict)
+    resting: dict[str, float] = field(default_factory=dict)
+    """Providers that failed, with the time before which nobody asks whether they are back."""
 
     def offers(self, model_id: bytes) -> list[StageOffer]:
         """All offers of a model by providers that may be given work. Blocks on the node at most every few seconds."""
@@ -74,26 +81,50 @@ class Router:
             self._offers[model_id] = (time.monotonic(), offers)
         return offers
 
-    def choose(self, model_id: bytes, layer_count: int, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
-        """Raises NoRoute with the reason."""
-        now = time.monotonic()
+    def choose(self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
+        """The cheapest stages over ``layers``, without those of ``passed_over``. Raises NoRoute with the reason."""
         wanted = execution_class_id(self.execution_class)
         offers = [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
-        resting = {provider for provider, until in self._failed.items() if until > now} | set(passed_over)
-        usable = [offer for offer in offers if offer.stop.provider in self.backed - resting]
-        route = cheapest_route(usable, layer_count, prompt, completion)
+        usable = [offer for offer in offers if offer.stop.provider in self.backed - self.resting.keys() - set(passed_over)]
+        route = cheapest_route(usable, layers, prompt, completion)
         if route is None:
             covered = sorted({str(offer.layers) for offer in usable})
             words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
             unbacked = {offer.stop.provider for offer in offers} - self.backed
             words += f", {len(unbacked)} provider(s) wait for this gateway's bond" if unbacked else ""
-            rest = f", {len(resting)} provider(s) that just failed are passed over" if resting else ""
-            raise NoRoute(f"no chain of stages covers layers 0-{layer_count}: {words}{rest}; try again shortly", code="no_route")
+            rest = f", {len(self.resting)} provider(s) that failed are passed over until they answer again" if self.resting else ""
+            raise NoRoute(f"no chain of stages covers layers {layers}: {words}{rest}; try again shortly", code="no_route")
         return route
 
     def failed(self, provider: str) -> None:
-        """Pass the provider over for a while."""
-        self._failed[provider] = time.monotonic() + COOLDOWN_SECONDS
+        """Pass the provider over until ``revive`` finds it back."""
+        self.resting[provider] = time.monotonic() + COOLDOWN_SECONDS
+
+    async def revive(self) -> None:
+        """Ask those that have rested whether they are back."""
+        due = {provider for provider, until in self.resting.items() if until <= time.monotonic()}
+        stops = {offer.stop.provider: offer.stop for _, offers in self._offers.values() for offer in offers}
+        for provider in due:
+            if provider not in stops or await _answers(stops[provider]):
+                self.resting.pop(provider, None)
+                log.info("provider is back", provider=provider)
+            else:
+                self.failed(provider)
+
+
+async def _answers(stop: RouteStop) -> bool:
+    """Whether the stage answers at all: it has no such session, and says so."""
+    try:
+        client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+        try:
+            await client.call("Progress", AttachRequest(ZERO32.hex(), 0), SessionProgress, timeout=2)
+        finally:
+            await client.close()
+    except StageRefused:
+        return True
+    except StageUnavailable:
+        return False
+    return True
 
 
 def _stage_offer(entry: dict[str, object]) -> StageOffer:

@@ -26,7 +26,11 @@ def replay_stage(executor: StageExecutor, rows_in: torch.Tensor) -> Replay:
     return Replay(out.rows.float().numpy(), logits)
 
 
-def mean_token_margin(logits: Logits, tokens: Sequence[int], first: int, parameters: SamplingParameters) -> float:
-    """Winsorised mean margin of the tokens; ``first`` is the position of the row that the first was sampled from."""
-    margins = [min(WINSOR_CAP, token_margin(logits[first + i], parameters, first + i, token, tokens[:i])) for i, token in enumerate(tokens)]
+def mean_token_margin(logits: Logits, tokens: Sequence[int], first: int, parameters: SamplingParameters, before: Sequence[int] = ()) -> float:
+    """Winsorised mean margin of the tokens; ``first`` is the position of the row that the first was sampled from, ``before`` the completion
+    tokens that came before them."""
+    history = [*before, *tokens]
+    margins = [
+        min(WINSOR_CAP, token_margin(logits[first + i], parameters, first + i, token, history[: len(before) + i])) for i, token in enumerate(tokens)
+    ]
     return float(np.mean(margins)) if margins else 0.0

@@ -14,8 +14,10 @@ from protocol.units import TOKENS_PER_PRICE, JobId, LayerRange, Wei
 class SessionOffer(TypedStruct):
     """The gateway's signed order to one stage.
 
-    ``epoch`` fences: it is raised when a stage is replaced. ``sampling_hash`` is that of the pinned sampling parameters, ``prompt_root``
-    the RFC 6962 root over the prompt's row leaves at boundary 0, ``salt`` the session's, ``expires_at`` in chain seconds.
+    ``epoch`` fences: it is raised when a stage is replaced. A replacement rebuilds its KV cache from the rows before ``first_position``
+    without sending them on; ``generated`` counts the completion tokens that there were before it. ``sampling_hash`` is that of the pinned
+    sampling parameters, ``prompt_root`` the RFC 6962 root over the row leaves at boundary 0 of the prompt and those tokens, ``salt`` the
+    session's, ``expires_at`` in chain seconds.
     """
 
     TYPE_NAME: ClassVar[str] = "SessionOffer"
@@ -31,6 +33,8 @@ class SessionOffer(TypedStruct):
     input_price: U128
     cached_price: U128
     output_price: U128
+    first_position: U32
+    generated: U32
     prompt_tokens: U32
     max_tokens: U32
     prompt_root: Bytes32
@@ -42,6 +46,35 @@ class SessionOffer(TypedStruct):
     @property
     def layers(self) -> LayerRange:
         return LayerRange(self.first_layer, self.end_layer)
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens that there were when this session was opened: each further row is one that was fed back."""
+        return self.prompt_tokens + self.generated
+
+    @property
+    def cached_count(self) -> int:
+        """Prompt tokens billed as cached: all of them where somebody else's output for them is used."""
+        return self.prompt_tokens if self.first_position else 0
+
+    def cost(self, completion: int) -> Wei:
+        """Wei for this stage's part of the job with ``completion`` tokens of its own."""
+        return job_cost(self.prompt_tokens, self.cached_count, completion, self.input_price, self.cached_price, self.output_price)
+
+    @property
+    def most(self) -> Wei:
+        """What this stage's part may cost at most."""
+        return self.cost(self.max_tokens - self.generated)
+
+
+@dataclass(frozen=True)
+class RouteUpdate(TypedStruct):
+    """The gateway's order to a stage whose neighbour was replaced: only frames of ``epoch`` count from now on, over the route of that hash."""
+
+    TYPE_NAME: ClassVar[str] = "RouteUpdate"
+    job_id: Bytes32
+    epoch: U64
+    route_hash: Bytes32
 
 
 @dataclass(frozen=True)

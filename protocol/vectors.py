@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from protocol import bls
 from protocol.duties import is_drawn, replay_commitment
-from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, Voucher, job_id
+from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer, StageReceipt, Voucher, job_id
 from protocol.rows import prompt_root, row_leaf
 from protocol.sampling import SamplingParameters, gumbel_noise, session_seed
 from protocol.trees import BatchTree, row_tree_root
@@ -67,7 +67,7 @@ def _receipts() -> dict[str, Any]:
                 "proof": [_hex(p) for p in batch.proof(0)],
             }
         )
-    others = {kind.TYPE_NAME: _hex(counted(kind, 1).struct_hash()) for kind in (Checkpoint, SessionOffer)}
+    others = {kind.TYPE_NAME: _hex(counted(kind, 1).struct_hash()) for kind in (Checkpoint, RouteUpdate, SessionOffer)}
     return {"cases": cases, "structHashes": others}
 
 

@@ -17,7 +17,10 @@ HEADER_BYTES = _HEADER.size
 
 
 class Kind(IntEnum):
-    """ATTACH opens a stream for a session. ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures."""
+    """ATTACH opens a stream for a session; its position is that of the first row that the sender signs for.
+
+    ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures.
+    """
 
     ATTACH = 0
     ROWS = 1
@@ -33,7 +36,7 @@ CHECKPOINT_FOLLOWS = 1
 
 @dataclass(frozen=True)
 class Frame:
-    """Fixed-size header and raw payload. ``position``: of the first row; ``step`` counts frames of a session from 0."""
+    """Fixed-size header and raw payload. ``position``: of the first row; ``epoch``: the link's; ``step`` counts a session's frames from 0."""
 
     kind: Kind
     session: bytes
@@ -74,7 +77,7 @@ class RouteStop(msgspec.Struct, frozen=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True):
-    """Opens a session at one stage. ``prompt`` holds the prompt's token ids, for the first stage and the last."""
+    """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last."""
 
     offer: Signed
     route: list[RouteStop]
@@ -89,10 +92,27 @@ class OpenReply(msgspec.Struct, frozen=True):
 
 
 class AttachRequest(msgspec.Struct, frozen=True):
-    """Subscribes the gateway to the last stage's tokens."""
+    """Names a session: to subscribe to the last stage's tokens, to ask how far it is, to abort it."""
 
     job_id: str
     epoch: int
+
+
+class SessionProgress(msgspec.Struct, frozen=True):
+    """How far a session is. ``rows_in`` from position 0, ``rows_out`` from the session's first position; ``fault``: what broke its link."""
+
+    rows_in: int
+    rows_out: int
+    fault: str = ""
+
+
+class RelinkRequest(msgspec.Struct, frozen=True):
+    """Puts new neighbours beside a stage. ``epoch`` names the session, ``update`` is a signed RouteUpdate over ``route``."""
+
+    job_id: str
+    epoch: int
+    update: Signed
+    route: list[RouteStop]
 
 
 class CloseRequest(msgspec.Struct, frozen=True):

@@ -50,6 +50,9 @@ async def serve(settings: ProviderSettings) -> None:
         log.warning("this agent cheats on purpose", fault=settings.fault)
 
     ledger = Ledger(settings.data_dir / "provider.db")
+    evidence = EvidenceStore(settings.data_dir / "evidence")
+    if swept := evidence.sweep():
+        log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
     server = StageServer(
         layers=settings.layer_range,
@@ -57,7 +60,7 @@ async def serve(settings: ProviderSettings) -> None:
         execution=execution,
         executor=StageExecutor(stage),
         signer=signer,
-        evidence=EvidenceStore(settings.data_dir / "evidence"),
+        evidence=evidence,
         ledger=ledger,
         backing=Backing(chain, ledger, chain.settlement_domain),
         access=EvidenceAccess(chain, ledger, settings.owner),

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from protocol.chain import Chain
-from protocol.receipts import SessionOffer, Voucher, job_cost
+from protocol.receipts import SessionOffer, Voucher
 from protocol.typed import Domain, Signed
 from provider import Refused
 from provider.ledger import Ledger, stream_of
@@ -34,7 +34,7 @@ class Backing:
 
     async def require(self, offer: SessionOffer) -> None:
         """Raise Refused unless the gateway's allocation covers all unredeemed vouchers and work in progress, this job's maximum included."""
-        most = job_cost(offer.prompt_tokens, 0, offer.max_tokens, offer.input_price, offer.cached_price, offer.output_price)
+        most = offer.most
         from_payer, bond = await asyncio.to_thread(self._cover, offer)
         if from_payer < most:
             raise Refused(f"payer {offer.payer} has {from_payer} wei within its limit for this gateway, the job may cost {most}")

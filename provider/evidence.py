@@ -1,6 +1,8 @@
 """Rows on disk: what a stage received and sent, kept for whoever may check it."""
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -17,27 +19,85 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass
 class RowLog:
-    """One boundary's rows: appended to a file and to a Merkle tree in one go. All rows have the same width."""
+    """One boundary's rows: appended to a file and to a Merkle tree in one go. All rows have the same width; the first is at ``first``."""
 
     file: BinaryIO
     salt: bytes
     boundary: int
     dtype: str
+    first: int = 0
     tree: RowTree = field(default_factory=RowTree)
 
-    def append(self, position: int, payload: bytes) -> None:
+    @property
+    def end(self) -> int:
+        """The position after the last row."""
+        return self.first + self.tree.count
+
+    def append(self, payload: bytes) -> bytes:
+        """Keep the next row; its leaf."""
+        leaf = row_leaf(self.salt, self.boundary, self.end, self.dtype, payload)
         self.file.write(payload)
-        self.tree.append(row_leaf(self.salt, self.boundary, position, self.dtype, payload))
+        self.tree.append(leaf)
+        return leaf
 
 
 class EvidenceMeta(msgspec.Struct, frozen=True):
-    """What goes with the rows of one session."""
+    """What goes with the rows of one session, up to a checkpoint."""
 
     open_request: OpenRequest
     checkpoint: Signed
     countersignature: Signed | None
     rows_in: int
     rows_out: int
+
+
+@dataclass
+class SessionFiles:
+    """An open session's rows. ``rebuilt`` keeps rows out that a replacement computed for its KV cache and that are not its to answer for."""
+
+    folder: Path
+    rows_in: RowLog
+    rows_out: RowLog
+    rebuilt: BinaryIO
+    rebuilt_count: int = 0
+
+    @property
+    def computed(self) -> int:
+        """Rows that this stage has run, rebuilt ones included."""
+        return self.rebuilt_count + self.rows_out.tree.count
+
+    def keep_rebuilt(self, payloads: Sequence[bytes]) -> None:
+        self.rebuilt.write(b"".join(payloads))
+        self.rebuilt_count += len(payloads)
+
+    def replay(self, rows: int) -> Iterator[tuple[int, int, bytes]]:
+        """All rows out from position 0, for a replacement of the next stage, as (position, count, bytes) of up to ``rows`` each."""
+        for file in (self.rebuilt, self.rows_out.file):
+            file.flush()
+        data = (self.folder / "rebuilt.rows").read_bytes() + (self.folder / "out.rows").read_bytes()
+        width = len(data) // max(1, self.computed)
+        for first in range(0, self.computed, rows):
+            count = min(rows, self.computed - first)
+            yield first, count, data[first * width : (first + count) * width]
+
+    def save(self, meta: EvidenceMeta) -> None:
+        """Bring the rows to disk, then what goes with them."""
+        for log in (self.rows_in, self.rows_out):
+            log.file.flush()
+            os.fsync(log.file.fileno())
+        partial = self.folder / "meta.json.part"
+        partial.write_bytes(msgspec.json.encode(meta))
+        partial.rename(self.folder / "meta.json")
+
+    def close(self) -> None:
+        for file in (self.rows_in.file, self.rows_out.file, self.rebuilt):
+            file.close()
+        (self.folder / "rebuilt.rows").unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Close the files of a session that ends without a receipt and remove what it kept."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class EvidenceStore:
@@ -50,20 +110,26 @@ class EvidenceStore:
     def folder(self, job_id: bytes, epoch: int, first_layer: int) -> Path:
         return self.root / f"{job_id.hex()}-{epoch}-{first_layer}"
 
-    def create(self, folder: Path) -> tuple[BinaryIO, BinaryIO]:
-        """Open both row files. Raises FileExistsError where the session was there before."""
+    def create(self, folder: Path) -> tuple[BinaryIO, BinaryIO, BinaryIO]:
+        """Open the files for rows in, rows out and rebuilt rows. Raises FileExistsError where the session was there before."""
         folder.mkdir(mode=0o700)
-        return (folder / "in.rows").open("xb"), (folder / "out.rows").open("xb")
+        return (folder / "in.rows").open("xb"), (folder / "out.rows").open("xb"), (folder / "rebuilt.rows").open("xb")
 
-    def finish(self, folder: Path, meta: EvidenceMeta) -> None:
-        """Write what goes with the rows; the row files must have been flushed to disk before."""
-        partial = folder / "meta.json.part"
-        partial.write_bytes(msgspec.json.encode(meta))
-        partial.rename(folder / "meta.json")
+    def sweep(self) -> int:
+        """After a restart: remove sessions that reached no checkpoint; how many."""
+        cut_off = [folder for folder in self.root.iterdir() if not (folder / "meta.json").is_file()]
+        for folder in cut_off:
+            shutil.rmtree(folder)
+        return len(cut_off)
 
     def meta(self, folder: Path) -> EvidenceMeta:
         """Raises FileNotFoundError where the evidence was dropped or never finished."""
         return msgspec.json.decode((folder / "meta.json").read_bytes(), type=EvidenceMeta)
+
+    def truncate(self, folder: Path, meta: EvidenceMeta, width_in: int, width_out: int) -> None:
+        """Drop the rows past the checkpoint, of a session that was cut off; widths in bytes."""
+        for name, size in (("in.rows", meta.rows_in * width_in), ("out.rows", meta.rows_out * width_out)):
+            os.truncate(folder / name, size)
 
     def chunks(self, folder: Path, name: str) -> Iterator[bytes]:
         with (folder / name).open("rb") as file:

@@ -14,7 +14,7 @@ from protocol.typed import Signed
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipt (
     number INTEGER PRIMARY KEY,
-    folder TEXT NOT NULL,
+    folder TEXT NOT NULL UNIQUE,
     receipt BLOB NOT NULL,
     amount TEXT NOT NULL,
     tokens INTEGER NOT NULL,
@@ -89,6 +89,11 @@ class Ledger:
 
     def receipt(self, number: int) -> StoredReceipt | None:
         row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE number = ?", number)
+        return None if row is None else _stored(row)
+
+    def receipt_of(self, folder: str) -> StoredReceipt | None:
+        """The receipt of a session, by its evidence folder."""
+        row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE folder = ?", folder)
         return None if row is None else _stored(row)
 
     def receipts(self, first: int, last: int) -> list[StoredReceipt]:

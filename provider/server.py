@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,12 +15,12 @@ import structlog
 from inference.classes import ExecutionClass
 from inference.executor import StageExecutor
 from protocol import ProtocolError
-from protocol.receipts import SessionOffer, StageReceipt, Voucher, job_cost
+from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer, StageReceipt, Voucher
 from protocol.rows import TOKEN_DTYPE, prompt_root
 from protocol.sampling import SamplingParameters
-from protocol.stage_rpc import StageClient
+from protocol.stage_rpc import StageClient, StageUnavailable
 from protocol.typed import Signed
-from protocol.units import LayerRange
+from protocol.units import LayerRange, Wei
 from protocol.wire import (
     CHECKPOINT_FOLLOWS,
     SERVICE,
@@ -34,13 +35,15 @@ from protocol.wire import (
     Kind,
     OpenReply,
     OpenRequest,
+    RelinkRequest,
     RouteStop,
+    SessionProgress,
     route_hash,
 )
 from provider import ProviderError, Refused
 from provider.access import EvidenceAccess
 from provider.backing import Backing
-from provider.evidence import EvidenceMeta, EvidenceStore, RowLog
+from provider.evidence import EvidenceMeta, EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.session import Signer, StageSession
 
@@ -49,6 +52,7 @@ log = structlog.get_logger()
 IDLE_SECONDS = 120
 COUNTERSIGN_SECONDS = 3
 MAX_SESSIONS = 64
+TOKEN_BYTES = 8
 
 
 @dataclass
@@ -67,12 +71,15 @@ class StageServer:
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
     compute: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
     _closing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _recovering: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
                 "Open": grpc.unary_unary_rpc_method_handler(_answering(self.open, OpenRequest)),
+                "Progress": grpc.unary_unary_rpc_method_handler(_answering(self.progress, AttachRequest)),
+                "Relink": grpc.unary_unary_rpc_method_handler(_answering(self.relink, RelinkRequest)),
                 "Abort": grpc.unary_unary_rpc_method_handler(_answering(self.abort, AttachRequest)),
                 "Close": grpc.unary_unary_rpc_method_handler(_answering(self.close, CloseRequest)),
                 "Batch": grpc.unary_unary_rpc_method_handler(_answering(self.batch, BatchAsk)),
@@ -91,14 +98,26 @@ class StageServer:
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         try:
-            file_in, file_out = self.evidence.create(folder)
+            file_in, file_out, file_rebuilt = self.evidence.create(folder)
         except FileExistsError:
+            self.backing.done(offer)
             raise Refused(f"session {offer.job_id.hex()[:16]} of epoch {offer.epoch} was opened before") from None
         dtype = self.execution.wire_dtype
         log_in = RowLog(file_in, offer.salt, offer.first_layer, TOKEN_DTYPE if offer.first_layer == 0 else dtype)
-        log_out = RowLog(file_out, offer.salt, offer.end_layer, dtype)
+        log_out = RowLog(file_out, offer.salt, offer.end_layer, dtype, offer.first_position)
         session = StageSession(
-            request, offer, sampling, self.execution, self.executor, self.signer, folder, log_in, log_out, self.executor.open_session()
+            request=request,
+            offer=offer,
+            sampling=sampling,
+            execution=self.execution,
+            executor=self.executor,
+            signer=self.signer,
+            files=SessionFiles(folder, log_in, log_out, file_rebuilt),
+            cache=self.executor.open_session(),
+            route=request.route,
+            epoch_in=offer.epoch,
+            epoch_out=offer.epoch,
+            tokens=request.prompt[offer.prompt_tokens :],
         )
         self.sessions[offer.job_id] = session
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)
@@ -114,6 +133,9 @@ class StageServer:
             f"the offer expired at {offer.expires_at}": offer.expires_at <= self.backing.chain_time(),
             "the session is open already": offer.job_id in self.sessions,
             f"{MAX_SESSIONS} sessions are open, which is the limit": len(self.sessions) >= MAX_SESSIONS,
+            f"{len(request.prompt)} token ids came for {offer.known_tokens} known tokens": bool(request.prompt)
+            and len(request.prompt) != offer.known_tokens,
+            f"the first position {offer.first_position} lies past the {offer.known_tokens} known tokens": offer.first_position > offer.known_tokens,
             "the prompt's ids do not have the root that the offer names": bool(request.prompt)
             and offer.prompt_root != prompt_root(offer.salt, request.prompt),
         }
@@ -122,16 +144,18 @@ class StageServer:
                 raise Refused(words)
 
     async def rows(self, frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        """Take rows from the stage before (or token ids from the gateway), run them, send them on; answer with countersignatures."""
+        """Take rows from the stage before (or token ids from the gateway), run them, send them on; answer with countersignatures.
+
+        A stream that breaks does not end its session: the gateway may put another stage in the sender's place.
+        """
         session: StageSession | None = None
-        link: asyncio.Task[None] | None = None
+        epoch = -1
         try:
             attach = Frame.decode(await anext(frames))
-            session = self._session(attach.session, attach.epoch)
-            if not session.is_last:
-                # The link outlives this stream: the stage before may close first, and our last checkpoint still has to go on.
-                link = session.link = asyncio.create_task(self._send_on(session))
-            while (raw := await _next_frame(frames, link)) is not None:
+            session, epoch = self._session_of(attach.session), attach.epoch
+            session.attach(attach)
+            self._link(session)
+            async for raw in frames:
                 frame = Frame.decode(raw)
                 if frame.kind is Kind.CHECKPOINT:
                     yield self._countersign(session, frame)
@@ -143,12 +167,11 @@ class StageServer:
                     yield word
         except (StopAsyncIteration, asyncio.CancelledError):
             return
-        except (ProtocolError, ProviderError, ValueError, grpc.aio.AioRpcError) as error:
-            words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            log.warning("session failed", job=session and session.offer.job_id.hex()[:16], reason=words)
-            if session is not None:
-                session.out.put_nowait(None)
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, words or "the next stage failed")
+        except (ProtocolError, ProviderError, ValueError, RuntimeError) as error:  # torch raises RuntimeError, out of memory included
+            log.warning("stream refused", job=session and session.offer.job_id.hex()[:16], reason=str(error))
+            if session is not None and epoch == session.epoch_in:
+                session.fault = str(error)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     async def _step(self, session: StageSession, frame: Frame, checkpoint: Frame | None) -> bytes | None:
         """Take a frame's rows, compare the sender's checkpoint with them, run them and queue what comes out; the countersignature."""
@@ -160,37 +183,87 @@ class StageServer:
                 return None
             word = None if checkpoint is None else self._countersign(session, checkpoint)
             payloads, token = await asyncio.get_running_loop().run_in_executor(self.compute, session.compute, rows)
+            before = session.checkpoint
             session.emit(payloads, token)
+            if session.is_last and session.checkpoint is not before:
+                await asyncio.to_thread(session.files.save, session.meta())
             return word
 
     def _countersign(self, session: StageSession, frame: Frame) -> bytes:
-        before = session.request.route[self._index(session) - 1]
-        signed = msgspec.json.decode(frame.payload, type=Signed)
-        word = session.check_upstream(signed, before.operator)
+        before = session.before
+        if before is None:
+            raise Refused("the first stage takes no checkpoints")
+        word = session.check_upstream(msgspec.json.decode(frame.payload, type=Signed), before.operator)
         return Frame(Kind.COUNTERSIGN, frame.session, msgspec.json.encode(word), epoch=frame.epoch, step=frame.step).encode()
 
+    def _link(self, session: StageSession, anew: bool = False) -> None:
+        """Start the link to the next stage. It outlives the stream from the stage before, whose end must not keep our last checkpoint back."""
+        if session.is_last or (session.link is not None and not anew):
+            return
+        if session.link is not None:
+            session.link.cancel()
+        session.link = asyncio.create_task(self._send_on(session))
+
     async def _send_on(self, session: StageSession) -> None:
-        """Stream the session's frames to the next stage and take its countersignatures."""
-        stop: RouteStop = session.request.route[self._index(session) + 1]
-        client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
-        stream = client.rows()
-        reader: asyncio.Task[None] | None = None
+        """Stream the session's frames to the next stage and take its countersignatures; what breaks it is kept as the session's fault."""
+        stop, out = session.after, session.out
+        assert stop is not None
         try:
-            await stream.write(Frame(Kind.ATTACH, session.offer.job_id, epoch=session.offer.epoch).encode())
-            reader = asyncio.create_task(self._take_words(session, stream, stop.operator))
-            while (frame := await session.out.get()) is not None:
+            client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+            try:
+                await self._stream_on(session, stop, out, client.rows())
+            finally:
+                await client.close()
+        except (ProtocolError, ProviderError, ValueError, grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            session.fault = f"link to {stop.provider}: {words}"
+            log.warning("link broken", job=session.offer.job_id.hex()[:16], reason=session.fault)
+
+    async def _stream_on(self, session: StageSession, stop: RouteStop, out: "asyncio.Queue[Frame | None]", stream: Any) -> None:
+        attach = Frame(Kind.ATTACH, session.offer.job_id, epoch=session.epoch_out, position=session.offer.first_position)
+        await stream.write(attach.encode())
+        reader = asyncio.create_task(self._take_words(session, stream, stop.operator))
+        try:
+            while (frame := await _next_or_end(out, reader)) is not None:
                 await stream.write(frame.encode())
-                if reader.done():
-                    reader.result()
         finally:
-            if reader is not None:
-                reader.cancel()
+            reader.cancel()
             stream.cancel()
-            await client.close()
 
     async def _take_words(self, session: StageSession, stream: Any, operator: str) -> None:
         async for raw in stream:
-            session.accept_countersignature(msgspec.json.decode(Frame.decode(raw).payload, type=Signed), operator)
+            signed = msgspec.json.decode(Frame.decode(raw).payload, type=Signed)
+            if session.accept_countersignature(signed, operator):
+                await self._save(session)
+        raise StageUnavailable("the next stage ended the stream")
+
+    async def _save(self, session: StageSession) -> None:
+        """From now on a restart can still claim what the newest checkpoint covers."""
+        async with session.stepping:
+            if not session.closed:
+                await asyncio.to_thread(session.files.save, session.meta())
+
+    async def progress(self, request: AttachRequest) -> SessionProgress:
+        """How far a session is, be it open or cut off by a restart. Raises Refused."""
+        session = self.sessions.get(bytes.fromhex(request.job_id))
+        if session is not None and session.offer.epoch == request.epoch:
+            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault)
+        meta = self._cut_off(request.job_id, request.epoch)
+        return SessionProgress(meta.rows_in, meta.rows_out, "cut off by a restart")
+
+    async def relink(self, request: RelinkRequest) -> SessionProgress:
+        """Take over a neighbour's replacement: fence the old one, and send the next one all rows so far. Raises Refused."""
+        session = self._session(bytes.fromhex(request.job_id), request.epoch)
+        update = RouteUpdate.from_json(request.update.message)
+        update.require_signer(self.signer.domain, request.update.signature_bytes, session.offer.gateway)
+        if update.job_id != session.offer.job_id or update.route_hash != route_hash(request.route):
+            raise Refused("the route update is for another job or route")
+        if update.epoch <= max(session.epoch_in, session.epoch_out):
+            raise Refused(f"epoch {update.epoch} is not above {max(session.epoch_in, session.epoch_out)}")
+        async with session.stepping:
+            if session.relink(request.route, update.epoch):
+                self._link(session, anew=True)
+            return SessionProgress(session.position, session.files.rows_out.tree.count)
 
     async def tokens(self, raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """The last stage's tokens and checkpoints, for the gateway."""
@@ -201,50 +274,91 @@ class StageServer:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         while (frame := await session.out.get()) is not None:
             yield frame.encode()
-        if not session.closed:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the session failed at the last stage")
 
     async def abort(self, request: AttachRequest) -> AttachRequest:
         """Drop a session before its first token; its rows go with it."""
         session = self._session(bytes.fromhex(request.job_id), request.epoch)
         async with session.stepping:
             self._forget(session)
-        await asyncio.to_thread(session.discard)
+        await asyncio.to_thread(session.files.discard)
         return request
 
     async def close(self, request: CloseRequest) -> CloseReply:
-        """Check the voucher, sign the receipt and answer once both are on disk. Raises Refused."""
-        session = self._session(bytes.fromhex(request.job_id), request.epoch)
+        """Check the voucher, sign the receipt and answer once both are on disk; asked again, give the same answer. Raises Refused."""
+        session = self.sessions.get(bytes.fromhex(request.job_id))
+        if session is None or session.offer.epoch != request.epoch:
+            return await self._close_cut_off(request)
         async with session.stepping:
             return await self._close(session, request)
 
     async def _close(self, session: StageSession, request: CloseRequest) -> CloseReply:
-        offer, rows = session.offer, session.position
-        if rows != session.log_out.tree.count:
-            raise Refused(
-                f"a step broke off here: {rows} rows came in, {session.log_out.tree.count} went out; nothing will be signed for this session"
-            )
-        fed_back = rows - offer.prompt_tokens
-        if not fed_back <= request.completion_tokens <= fed_back + 1 or rows == 0:
-            raise Refused(f"{request.completion_tokens} completion tokens do not fit {rows} rows for {offer.prompt_tokens} prompt tokens")
-        amount = job_cost(offer.prompt_tokens, 0, request.completion_tokens, offer.input_price, offer.cached_price, offer.output_price)
-        voucher = Voucher.from_json(request.voucher.message)
+        rows, out = session.position, session.files.rows_out
+        if session.closed:
+            raise Refused("the session is closed")
+        if rows != out.end:
+            raise Refused(f"a step broke off here: {rows} rows came in, {out.end} went out; nothing will be signed for this session")
+        if not out.tree.count:
+            raise Refused("no row of this session was served")
+        amount = self._due(session.offer, rows, request)
         checkpoint = session.make_checkpoint()
-        if not session.is_last:
+        if not session.is_last and not session.fault:
             try:
                 await asyncio.wait_for(session.countersigned.wait(), COUNTERSIGN_SECONDS)
             except TimeoutError:
                 log.warning("no countersignature", job=request.job_id[:16])
+        meta = session.meta()
+        reply = await self._sign_receipt(session.offer, session.files.folder.name, meta, amount, request, lambda: session.files.save(meta))
+        self._forget(session)
+        await asyncio.to_thread(session.files.close)
+        return CloseReply(reply, checkpoint, session.countersignature)
+
+    async def _close_cut_off(self, request: CloseRequest) -> CloseReply:
+        """Close what a restart cut off, at its newest checkpoint, or give the receipt that was signed before. Raises Refused."""
+        folder = self.evidence.folder(bytes.fromhex(request.job_id), request.epoch, self.layers.first)
+        async with self._recovering:
+            stored = self.ledger.receipt_of(folder.name)
+            if stored is not None:
+                meta = self.evidence.meta(folder)
+                return CloseReply(stored.signed, meta.checkpoint, meta.countersignature)
+            meta = self._cut_off(request.job_id, request.epoch)
+            offer = SessionOffer.from_json(meta.open_request.offer.message)
+            amount = self._due(offer, meta.rows_in, request)
+            wide = self.executor.hidden_size * self.execution.dtype.itemsize
+            width_in = TOKEN_BYTES if offer.first_layer == 0 else wide
+            width_out = wide + (TOKEN_BYTES if meta.open_request.route[-1].provider == offer.provider else 0)
+            cut = partial(self.evidence.truncate, folder, meta, width_in, width_out)
+            signed = await self._sign_receipt(offer, folder.name, meta, amount, request, cut)
+            return CloseReply(signed, meta.checkpoint, meta.countersignature)
+
+    def _cut_off(self, job_id: str, epoch: int) -> EvidenceMeta:
+        folder = self.evidence.folder(bytes.fromhex(job_id), epoch, self.layers.first)
+        try:
+            return self.evidence.meta(folder)
+        except FileNotFoundError:
+            raise Refused(f"no session {job_id[:16]} of epoch {epoch} is here") from None
+
+    def _due(self, offer: SessionOffer, rows: int, request: CloseRequest) -> Wei:
+        """What the session earned. Raises Refused where the order's count does not fit the rows."""
+        fed_back = rows - offer.known_tokens
+        if not fed_back <= request.completion_tokens <= fed_back + 1 or rows == 0:
+            raise Refused(f"{request.completion_tokens} completion tokens do not fit {rows} rows for {offer.known_tokens} tokens before")
+        return offer.cost(request.completion_tokens)
+
+    async def _sign_receipt(
+        self, offer: SessionOffer, session: str, meta: EvidenceMeta, amount: Wei, request: CloseRequest, save: Callable[[], None]
+    ) -> Signed:
+        """Take the voucher and number the receipt; both are on disk, after the rows, when this returns. Raises Refused."""
+        voucher = Voucher.from_json(request.voucher.message)
         async with self._closing:
             self.backing.check_voucher(voucher, request.voucher, offer, amount)
-            receipt = self._receipt(session, checkpoint, request.completion_tokens, amount)
+            receipt = self._receipt(offer, meta, request.completion_tokens, amount)
             signed = Signed.of(receipt, receipt.sign(self.signer.domain, self.signer.key))
-            await asyncio.to_thread(self._store, session, receipt, signed, voucher, request.voucher)
-        self._forget(session)
-        return CloseReply(signed, checkpoint, session.countersignature)
+            await asyncio.to_thread(save)
+            await asyncio.to_thread(self.ledger.add_receipt, receipt, signed, session, voucher, request.voucher)
+        return signed
 
-    def _receipt(self, session: StageSession, checkpoint: Signed, completion: int, amount: int) -> StageReceipt:
-        offer = session.offer
+    def _receipt(self, offer: SessionOffer, meta: EvidenceMeta, completion: int, amount: Wei) -> StageReceipt:
+        point = Checkpoint.from_json(meta.checkpoint.message)
         return StageReceipt(
             provider=offer.provider,
             number=self.ledger.next_number(),
@@ -256,10 +370,10 @@ class StageServer:
             end_layer=offer.end_layer,
             execution_class=offer.execution_class,
             epoch=offer.epoch,
-            first_position=0,
-            position_count=session.log_out.tree.count,
-            cached_count=0,
-            checkpoint=session.previous,
+            first_position=point.first_position,
+            position_count=point.count,
+            cached_count=offer.cached_count,
+            checkpoint=point.struct_hash(),
             prompt_tokens=offer.prompt_tokens,
             completion_tokens=completion,
             input_price=offer.input_price,
@@ -267,13 +381,6 @@ class StageServer:
             output_price=offer.output_price,
             amount=amount,
         )
-
-    def _store(self, session: StageSession, receipt: StageReceipt, signed: Signed, voucher: Voucher, signed_voucher: Signed) -> None:
-        assert session.checkpoint is not None
-        session.flush()
-        rows = (session.log_in.tree.count, session.log_out.tree.count)
-        self.evidence.finish(session.folder, EvidenceMeta(session.request, session.checkpoint, session.countersignature, *rows))
-        self.ledger.add_receipt(receipt, signed, session.folder.name, voucher, signed_voucher)
 
     async def batch(self, request: BatchAsk) -> BatchReply:
         """An anchored batch's receipts. Raises Refused."""
@@ -302,13 +409,16 @@ class StageServer:
             yield chunk
 
     def _session(self, job_id: bytes, epoch: int) -> StageSession:
-        session = self.sessions.get(job_id)
-        if session is None or session.offer.epoch != epoch:
+        session = self._session_of(job_id)
+        if session.offer.epoch != epoch:
             raise Refused(f"no session {job_id.hex()[:16]} of epoch {epoch} is open here")
         return session
 
-    def _index(self, session: StageSession) -> int:
-        return next(i for i, stop in enumerate(session.request.route) if stop.provider == session.offer.provider)
+    def _session_of(self, job_id: bytes) -> StageSession:
+        session = self.sessions.get(job_id)
+        if session is None:
+            raise Refused(f"no session {job_id.hex()[:16]} is open here")
+        return session
 
     def _forget(self, session: StageSession) -> None:
         session.closed = True
@@ -327,19 +437,22 @@ class StageServer:
             return
         log.warning("session expired", job=job_id.hex()[:16], rows=session.position)
         self._forget(session)
-        session.discard()
+        if (session.files.folder / "meta.json").is_file():
+            session.files.close()  # the gateway may still claim its receipt up to the newest checkpoint
+        else:
+            session.files.discard()
 
 
-async def _next_frame(frames: AsyncIterator[bytes], link: "asyncio.Task[None] | None") -> bytes | None:
-    """The next frame, None at the stream's end; raises what broke the link to the next stage, should that come first."""
-    reading = asyncio.ensure_future(anext(frames, None))
+async def _next_or_end(out: "asyncio.Queue[Frame | None]", reader: "asyncio.Task[None]") -> Frame | None:
+    """The next frame to send, None at the session's end; raises what ended ``reader``, should that come first."""
+    getting = asyncio.ensure_future(out.get())
     try:
-        await asyncio.wait({reading, link} if link else {reading}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done() and link is not None:
-            link.result()
-        return await reading
+        await asyncio.wait({getting, reader}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            reader.result()
+        return await getting
     finally:
-        reading.cancel()
+        getting.cancel()
 
 
 def _answering(method: Callable[[Any], Awaitable[msgspec.Struct]], kind: type) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:

@@ -1,11 +1,8 @@
 """One session at one stage: rows in, rows out, hashes, checkpoints. Design section 3, steps 3 and 4."""
 
 import asyncio
-import os
-import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import torch
@@ -15,12 +12,15 @@ from inference.executor import SessionState, StageExecutor
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
 from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, last_stage_payload, token_payload
 from protocol.sampling import SamplingParameters, sample
+from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
-from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest
+from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest, RouteStop
 from provider import Refused, RootMismatch
-from provider.evidence import RowLog
+from provider.evidence import EvidenceMeta, SessionFiles
 
 NO_TOKEN = -1
+REPLAY_ROWS = 1024
+"""Rows in one frame of a replay."""
 
 
 @dataclass
@@ -37,7 +37,11 @@ class Signer:
 
 @dataclass
 class StageSession:
-    """State of one job at this stage. Its stream handler takes one frame at a time; whoever closes it waits for the step under way."""
+    """State of one job at this stage. Its stream handler takes one frame at a time; whoever closes it waits for the step under way.
+
+    ``epoch_in`` and ``epoch_out`` fence the links to its neighbours: each is raised when the neighbour is replaced, and frames of another
+    epoch do not count.
+    """
 
     request: OpenRequest
     offer: SessionOffer
@@ -45,23 +49,39 @@ class StageSession:
     execution: ExecutionClass
     executor: StageExecutor
     signer: Signer
-    folder: Path
-    log_in: RowLog
-    log_out: RowLog
+    files: SessionFiles
     cache: SessionState
-    tokens: list[int] = field(default_factory=list)
+    route: list[RouteStop]
+    epoch_in: int
+    epoch_out: int
+    tokens: list[int]
     out: "asyncio.Queue[Frame | None]" = field(default_factory=asyncio.Queue)
+    segment: RowTree = field(default_factory=RowTree)
+    """Over the rows that the stage before signs for: all of them, or those since it took over."""
+    segment_first: int = 0
     checkpoint: Signed | None = None
     countersignature: Signed | None = None
     countersigned: asyncio.Event = field(default_factory=asyncio.Event)
     previous: bytes = ZERO32
     since_checkpoint: int = 0
-    step: int = 0
     closed: bool = False
+    fault: str = ""
     link: "asyncio.Task[None] | None" = None
     stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a row's receipt until its output is kept: a close in between would sign roots over unequal counts, which convicts."""
     touched: float = field(default_factory=time.monotonic)
+
+    @property
+    def index(self) -> int:
+        return next(i for i, stop in enumerate(self.route) if stop.provider == self.offer.provider)
+
+    @property
+    def before(self) -> RouteStop | None:
+        return self.route[self.index - 1] if self.index else None
+
+    @property
+    def after(self) -> RouteStop | None:
+        return None if self.is_last else self.route[self.index + 1]
 
     @property
     def is_first(self) -> bool:
@@ -69,22 +89,26 @@ class StageSession:
 
     @property
     def is_last(self) -> bool:
-        return self.request.route[-1].provider == self.offer.provider
+        return self.route[-1].provider == self.offer.provider
 
     @property
     def position(self) -> int:
-        return self.log_in.tree.count
+        return self.files.rows_in.end
+
+    def attach(self, frame: Frame) -> None:
+        """Begin a stream from the stage before, or from its replacement. Raises Refused for one that was replaced."""
+        self._require_epoch(frame)
+        self.segment, self.segment_first = RowTree(), frame.position
 
     def receive(self, frame: Frame) -> torch.Tensor | None:
-        """Hash and keep a frame's rows; the rows as a tensor, or None for a step that was there already. Raises Refused."""
+        """Hash and keep a frame's rows; the rows as a tensor, or None for rows that were there already. Raises Refused."""
         self.touched = time.monotonic()
-        if frame.step < self.step:
+        self._require_epoch(frame)
+        if frame.position + frame.rows <= self.position:
             return None
         expected = TOKEN_DTYPE if self.is_first else self.execution.wire_dtype
-        if frame.dtype != expected or frame.position != self.position or frame.step != self.step:
-            raise Refused(
-                f"expected step {self.step} at position {self.position} as {expected}, got {frame.step} at {frame.position} as {frame.dtype}"
-            )
+        if frame.dtype != expected or frame.position != self.position:
+            raise Refused(f"expected position {self.position} as {expected}, got {frame.position} as {frame.dtype}")
         if self.position + frame.rows > self.offer.prompt_tokens + self.offer.max_tokens:
             raise Refused(f"{self.position + frame.rows} rows exceed the {self.offer.prompt_tokens} + {self.offer.max_tokens} of the offer")
         if self.is_first:
@@ -95,36 +119,45 @@ class StageSession:
             payloads = rows_to_bytes(rows)
         if not self.is_first and rows.shape[1] != self.executor.hidden_size:
             raise Refused(f"rows of width {rows.shape[1]} do not fit a model of width {self.executor.hidden_size}")
-        for offset, payload in enumerate(payloads):
-            self.log_in.append(frame.position + offset, payload)
-        self.step += 1
+        for position, payload in enumerate(payloads, frame.position):
+            leaf = self.files.rows_in.append(payload)
+            if position >= self.segment_first:
+                self.segment.append(leaf)
         return rows
 
     def compute(self, rows: torch.Tensor) -> tuple[list[bytes], int]:
         """Run the rows; (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
-        first = self.cache.position
         out = self.executor.forward(self.cache, rows)
         payloads = rows_to_bytes(out.rows)
         if not self.is_last:
             return payloads, NO_TOKEN
         assert out.logits is not None
-        position = first + len(payloads) - 1
-        token = sample(out.logits[-1].numpy(), self.sampling, position, self.tokens)
+        position, token = self.cache.position - 1, NO_TOKEN
+        # While rows are rebuilt there is nothing to sample: their tokens are known.
+        if position >= max(self.offer.first_position, self.offer.prompt_tokens - 1):
+            token = sample(out.logits[-1].numpy(), self.sampling, position, self.tokens)
         marks = [NO_TOKEN] * (len(payloads) - 1) + [token]
         return [last_stage_payload(row, mark) for row, mark in zip(payloads, marks, strict=True)], token
 
     def emit(self, payloads: list[bytes], token: int) -> None:
         """Hash and keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""
-        first = self.log_out.tree.count
-        for offset, payload in enumerate(payloads):
-            self.log_out.append(first + offset, payload)
+        rebuilt = max(0, min(len(payloads), self.offer.first_position - self.files.computed))
+        self.files.keep_rebuilt(payloads[:rebuilt])
+        payloads = payloads[rebuilt:]
+        if not payloads:
+            return
+        log = self.files.rows_out
+        first = log.end
+        due = self.checkpoint is None or self.since_checkpoint + len(payloads) >= CHECKPOINT_EVERY
+        for payload in payloads:
+            log.append(payload)
         self.since_checkpoint += len(payloads)
-        due = first == 0 or self.since_checkpoint >= CHECKPOINT_EVERY
+        if self.is_last and token == NO_TOKEN:
+            return
         flags = CHECKPOINT_FOLLOWS if due else 0
         if self.is_last:
             self.tokens.append(token)
-            position = first + len(payloads)
-            self._queue(Kind.TOKEN, token_payload(token), flags=flags, position=position, rows=1)
+            self._queue(Kind.TOKEN, token_payload(token), flags=flags, position=log.end, rows=1)
         else:
             self._queue(Kind.ROWS, b"".join(payloads), self.execution.wire_dtype, flags, first, len(payloads))
         if due:
@@ -138,10 +171,10 @@ class StageSession:
             self.offer.epoch,
             self.offer.first_layer,
             self.offer.end_layer,
-            0,
-            self.log_out.tree.count,
-            self.log_in.tree.root(),
-            self.log_out.tree.root(),
+            self.offer.first_position,
+            self.files.rows_out.tree.count,
+            self.files.rows_in.tree.root(),
+            self.files.rows_out.tree.root(),
             self.previous,
         )
         self.previous = point.struct_hash()
@@ -152,38 +185,56 @@ class StageSession:
         return self.checkpoint
 
     def check_upstream(self, signed: Signed, operator: str) -> Signed:
-        """Compare the sender's roots with the rows received and countersign. Raises BadSignature or RootMismatch."""
+        """Compare the sender's roots with the rows received and countersign. Raises BadSignature, Refused or RootMismatch."""
         point = Checkpoint.from_json(signed.message)
         point.require_signer(self.signer.domain, signed.signature_bytes, operator)
-        mine = self.log_in.tree.root()
-        if point.job_id != self.offer.job_id or point.count != self.log_in.tree.count or point.root_out != mine:
+        mine, span = self.segment.root(), (self.segment_first, self.segment.count)
+        if point.job_id != self.offer.job_id or (point.first_position, point.count) != span or point.root_out != mine:
             raise RootMismatch(
-                f"{operator} signed root {point.root_out.hex()[:16]} over {point.count} rows; the {self.position} rows it sent have {mine.hex()[:16]}"
+                f"{operator} signed root {point.root_out.hex()[:16]} over {point.count} rows from {point.first_position} on; "
+                f"the {span[1]} rows from {span[0]} on that it sent have {mine.hex()[:16]}"
             )
         return self.signer.sign(Countersignature(point.struct_hash(), mine))
 
-    def accept_countersignature(self, signed: Signed, operator: str) -> None:
-        """Keep the next stage's word on our newest checkpoint; one on an older checkpoint is dropped."""
+    def accept_countersignature(self, signed: Signed, operator: str) -> bool:
+        """Keep the next stage's word on our newest checkpoint, True then; one on an older checkpoint is dropped."""
         word = Countersignature.from_json(signed.message)
         word.require_signer(self.signer.domain, signed.signature_bytes, operator)
-        if word.checkpoint == self.previous:
-            self.countersignature = signed
-            self.countersigned.set()
+        if word.checkpoint != self.previous:
+            return False
+        self.countersignature = signed
+        self.countersigned.set()
+        return True
 
-    def flush(self) -> None:
-        """Rows to disk, before anything that names them is acknowledged."""
-        for log in (self.log_in, self.log_out):
-            log.file.flush()
-            os.fsync(log.file.fileno())
-            log.file.close()
+    def relink(self, route: list[RouteStop], epoch: int) -> bool:
+        """Take over new neighbours; True where the next stage is another one. Nothing of the old ones counts from now on."""
+        before, after = self.before, self.after
+        self.route, self.fault = route, ""
+        if before != self.before:
+            self.epoch_in = epoch
+        if after == self.after:
+            return False
+        self.epoch_out = epoch
+        self.out = asyncio.Queue()
+        for first, rows, payload in self.files.replay(REPLAY_ROWS):
+            last = first + rows == self.files.computed
+            flags = CHECKPOINT_FOLLOWS if last and self.files.rows_out.tree.count else 0
+            self._queue(Kind.ROWS, payload, self.execution.wire_dtype, flags, first, rows)
+        if self.files.rows_out.tree.count:
+            self.make_checkpoint()
+        return True
 
-    def discard(self) -> None:
-        """Close the row files of a session that ends without a receipt and remove what it kept."""
-        for log in (self.log_in, self.log_out):
-            log.file.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def meta(self) -> EvidenceMeta:
+        """What the newest checkpoint covers, for the disk."""
+        assert self.checkpoint is not None
+        count = Checkpoint.from_json(self.checkpoint.message).count
+        return EvidenceMeta(self.request, self.checkpoint, self.countersignature, self.offer.first_position + count, count)
+
+    def _require_epoch(self, frame: Frame) -> None:
+        if frame.epoch != self.epoch_in:
+            raise Refused(f"frames of epoch {frame.epoch} do not count any more; the stage before was replaced in epoch {self.epoch_in}")
 
     def _queue(self, kind: Kind, payload: bytes, dtype: str = TOKEN_DTYPE, flags: int = 0, position: int = 0, rows: int = 0) -> None:
         hidden = self.executor.hidden_size if kind is Kind.ROWS else 0
-        step = self.step - 1
-        self.out.put_nowait(Frame(kind, self.offer.job_id, payload, dtype, flags, self.offer.epoch, step, position, rows, hidden))
+        step = max(0, self.position - self.offer.prompt_tokens)
+        self.out.put_nowait(Frame(kind, self.offer.job_id, payload, dtype, flags, self.epoch_out, step, position, rows, hidden))

@@ -70,21 +70,26 @@ class Replayer:
         width = replay.rows.shape[1] * ExecutionClass.parse(class_name).dtype.itemsize
         raw = b"".join(payload[:width] for payload in evidence.payloads)
         claimed = rows_from_bytes(raw, len(evidence.payloads), ExecutionClass.parse(class_name).dtype).float().numpy()
-        if claimed.shape != replay.rows.shape:
-            raise EvidenceBad(f"{claimed.shape} rows out for {replay.rows.shape} rows in")
-        found = statistics(row_errors(claimed, replay.rows, tolerance.channel_spread))
+        first = evidence.offer.first_position
+        expected = replay.rows[first:]
+        if claimed.shape != expected.shape:
+            raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.rows.shape} rows in")
+        found = statistics(row_errors(claimed, expected, tolerance.channel_spread))
         margin = 0.0
         if replay.logits is not None:
-            margin = mean_token_margin(replay.logits, sampled_tokens(evidence), evidence.offer.prompt_tokens - 1, evidence.sampling)
+            if len(evidence.before) != evidence.offer.generated:
+                raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {evidence.offer.generated}")
+            at = max(first, evidence.offer.prompt_tokens - 1)
+            margin = mean_token_margin(replay.logits, sampled_tokens(evidence), at, evidence.sampling, evidence.before)
         detail: dict[str, float | str] = {"mean": found.mean, "window": found.window, "quantile": found.quantile, "margin": margin}
         detail |= {"mean_limit": tolerance.limits.mean, "margin_limit": tolerance.margin}
         return judge(found, tolerance, margin), detail
 
 
 def sampled_tokens(evidence: Evidence) -> list[int]:
-    """The tokens that the last stage committed to, from the end of the prompt on."""
+    """The tokens that the last stage committed to, from the end of the prompt on, or from where it took over."""
     marks = [int.from_bytes(payload[-TOKEN_BYTES:], "little", signed=True) for payload in evidence.payloads]
-    return marks[evidence.offer.prompt_tokens - 1 :]
+    return marks[max(0, evidence.offer.prompt_tokens - 1 - evidence.offer.first_position) :]
 
 
 async def check(

@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 from protocol import BadSignature
 from protocol.chain import Chain, struct_values
 from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, SessionOffer, StageReceipt
-from protocol.rows import TOKEN_DTYPE, row_leaf
+from protocol.rows import TOKEN_DTYPE, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import BatchTree, RowTree, verify_batch_proof
@@ -22,13 +22,14 @@ ROWS_IN, ROWS_OUT = 0, 1
 
 @dataclass(frozen=True)
 class Evidence:
-    """One part of a receipt's evidence, checked. ``payloads``: each row's bytes as sent."""
+    """One part of a receipt's evidence, checked. ``payloads``: each row's bytes as sent; ``before``: completion tokens before the session."""
 
     receipt: StageReceipt
     checkpoint: Checkpoint
     offer: SessionOffer
     sampling: SamplingParameters
     payloads: list[bytes]
+    before: list[int]
 
 
 @dataclass
@@ -88,6 +89,8 @@ class EvidenceClient:
             "the checkpoint is not the receipt's": point.struct_hash() != receipt.checkpoint,
             "the checkpoint is not by the provider": self.chain.call("ProviderRegistry", "providerOf", operator) != provider,
             "the offer is for another stage": (offer.job_id, offer.provider, offer.layers) != (receipt.job_id, provider, receipt.layers),
+            "the first position is not the one that was ordered": len({offer.first_position, point.first_position, receipt.first_position}) > 1,
+            "the tokens before it are not the offer's": bool(head.prompt) and prompt_root(offer.salt, head.prompt) != offer.prompt_root,
             "the sampling parameters are not the offer's": sampling.digest() != offer.sampling_hash,
             "the execution class is not known": offer.execution_class not in EXECUTION_CLASSES,
             "the rows do not divide": head.row_count * head.row_bytes != len(raw) or not raw,
@@ -98,12 +101,13 @@ class EvidenceClient:
         payloads = [raw[i : i + head.row_bytes] for i in range(0, len(raw), head.row_bytes)]
         boundary = offer.first_layer if part == ROWS_IN else offer.end_layer
         dtype = TOKEN_DTYPE if boundary == 0 else EXECUTION_CLASSES[offer.execution_class].partition("/")[0]
+        first = 0 if part == ROWS_IN else offer.first_position
         tree = RowTree()
-        for position, payload in enumerate(payloads):
+        for position, payload in enumerate(payloads, first):
             tree.append(row_leaf(offer.salt, boundary, position, dtype, payload))
         if tree.root() != (point.root_in if part == ROWS_IN else point.root_out):
             raise EvidenceBad(f"receipt {number} of {provider}: the rows do not have the signed root")
-        return Evidence(receipt, point, offer, sampling, payloads)
+        return Evidence(receipt, point, offer, sampling, payloads, head.prompt[offer.prompt_tokens :])
 
     async def _connect(self, provider: str) -> StageClient:
         info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", provider))

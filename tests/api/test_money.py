@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from api import NoCredit, WrongKey
-from api.budget import Budget, Charge
+from api.budget import Budget, LegKey
 from api.keys import ApiKey, KeyStore, new_key, well_formed
 from funcnet.network import Network
 from protocol.database import AsyncPool, async_pool, migrate
+from protocol.receipts import SessionOffer
+from protocol.typed import Signed
+from protocol.vectors import counted
+from protocol.wire import CloseReply, RouteStop
 
 PAYER = "0x" + "ab" * 20
 PEPPER = b"p" * 32
@@ -75,14 +80,57 @@ def test_key__new__is_well_formed_and_a_typo_shows() -> None:
     assert not well_formed(key.replace(key[12], "A" if key[12] != "A" else "B", 1))
 
 
+OFFER: SessionOffer = replace(
+    counted(SessionOffer, 1), first_position=0, generated=0, prompt_tokens=5, max_tokens=10, input_price=10**6, output_price=2 * 10**6
+)
+"""Prompt 5 wei, completion 2 wei a token: 25 at most."""
+
+
+async def add_leg(budget: Budget, job: str, provider: str = "0xp") -> LegKey:
+    key, stop = LegKey(job, provider, 0), RouteStop(provider, provider, "grpcs://h:1", "0x00", 0, 10)
+    await budget.add_leg(key, OFFER, Signed.of(OFFER, b"s" * 65), stop)
+    return key
+
+
+REPLY = CloseReply(Signed({}, "0x"), Signed({}, "0x"), None)
+
+
 async def test_budget__settled__charges_the_actual_cost_and_releases_the_rest(pool: AsyncPool) -> None:
     budget, key = Budget(pool), await make_key(pool, 100)
     await budget.reserve(key, "job", "m", 5, 60)
+    leg = await add_leg(budget, "job")
     assert await figures(pool, key) == (0, 60, 0, 60)
-    assert await budget.issue(PAYER, Charge("0xp", b"m" * 32, 25)) == 25
-    await budget.finish("job", 25, 3, [], ok=True)
-    await budget.finish("job", 25, 3, [], ok=True)
-    assert await figures(pool, key) == (25, 0, 25, 0)
+    assert await budget.issue(leg, 3, 11) == 11
+    await budget.close_leg(leg, REPLY)
+    assert await budget.settle("job", "done", 3) == 11
+    assert await budget.settle("job", "done", 3) == 11
+    assert await figures(pool, key) == (11, 0, 11, 0)
+
+
+async def test_budget__leg_without_an_end__stays_held_until_it_has_one(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, 100)
+    await budget.reserve(key, "job", "m", 5, 60)
+    done, broken = await add_leg(budget, "job", "0xp"), await add_leg(budget, "job", "0xq")
+    await budget.issue(done, 3, 11)
+    await budget.close_leg(done, REPLY)
+    await budget.settle("job", "done", 3)
+    assert await figures(pool, key) == (11, 25, 11, 25)
+    assert {name: [leg.key for leg in legs] for name, legs in (await Budget(pool).unsettled()).items()} == {"job": [broken]}
+    await budget.refuse(broken)
+    await budget.settle("job")
+    assert await figures(pool, key) == (11, 0, 11, 0)
+    assert await budget.unsettled() == {}
+
+
+async def test_budget__replacement__reserves_more_or_is_refused(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, 100)
+    await budget.reserve(key, "job", "m", 5, 60)
+    await budget.reserve_more("job", 40)
+    with pytest.raises(NoCredit):
+        await budget.reserve_more("job", 1)
+    assert await figures(pool, key) == (0, 100, 0, 100)
+    await budget.settle("job", "failed", 0)
+    assert await figures(pool, key) == (0, 0, 0, 0)
 
 
 async def test_budget__twenty_at_once__never_pass_it(pool: AsyncPool) -> None:
@@ -100,26 +148,33 @@ async def test_budget__payer_without_credit__is_refused_with_the_numbers_and_res
     assert await figures(pool, key) == (0, 0, 0, 0)
 
 
-async def test_budget__restart__releases_open_reservations_and_keeps_what_was_issued(pool: AsyncPool) -> None:
-    budget, key = Budget(pool), await make_key(pool, 100)
-    await budget.reserve(key, "job", "m", 1, 60)
-    await budget.issue(PAYER, Charge("0xp", b"m" * 32, 25))
-    assert await Budget(pool).reconcile() == 1
-    assert await Budget(pool).reconcile() == 0
-    assert await figures(pool, key) == (0, 0, 25, 0)
-
-
-async def test_voucher__refused_by_the_stage__is_taken_back(pool: AsyncPool) -> None:
+async def test_voucher__asked_for_again__is_not_raised_again(pool: AsyncPool) -> None:
     budget, key = Budget(pool), await make_key(pool, None)
-    charge = Charge("0xp", b"m" * 32, 10)
-    assert await budget.issue(PAYER, charge) == 10
-    await budget.retract(PAYER, charge)
+    await budget.reserve(key, "job", "m", 5, 60)
+    leg = await add_leg(budget, "job")
+    assert await budget.issue(leg, 3, 11) == 11
+    assert await Budget(pool).issue(leg, 3, 11) == 11
+    assert (await figures(pool, key))[2] == 11
+
+
+async def test_voucher__refused_by_the_stage__is_taken_back_once(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, None)
+    await budget.reserve(key, "job", "m", 5, 60)
+    leg, other = await add_leg(budget, "job"), LegKey("job2", "0xp", 0)
+    await budget.issue(leg, 3, 11)
+    await budget.refuse(leg)
+    await budget.refuse(leg)
     assert (await figures(pool, key))[2] == 0
-    assert await budget.issue(PAYER, charge) == 10
+    await budget.reserve(key, "job2", "m", 5, 60)
+    await add_leg(budget, "job2")
+    assert await budget.issue(other, 3, 11) == 11
 
 
 async def test_voucher__concurrent_issues__sum(pool: AsyncPool) -> None:
-    budget = Budget(pool)
-    await make_key(pool, None)
-    issued = await asyncio.gather(*(budget.issue(PAYER, Charge("0xp", b"m" * 32, 10)) for _ in range(10)))
+    budget, key = Budget(pool), await make_key(pool, None)
+    legs = []
+    for i in range(10):
+        await budget.reserve(key, f"job{i}", "m", 5, 60)
+        legs.append(await add_leg(budget, f"job{i}"))
+    issued = await asyncio.gather(*(budget.issue(leg, 1, 10) for leg in legs))
     assert sorted(issued) == [10 * (i + 1) for i in range(10)]

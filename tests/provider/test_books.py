@@ -68,7 +68,7 @@ def test_check_voucher__later_one_first__the_earlier_is_still_covered_and_nothin
     receipt, voucher = replace(counted(StageReceipt, 1), number=1, amount=10), replace(stream, cumulative=20)
     ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), "folder", voucher, Signed.of(voucher, b"v" * 65))
     check(10)
-    ledger.add_receipt(replace(receipt, number=2), Signed.of(receipt, b"r" * 65), "folder", voucher, Signed.of(voucher, b"v" * 65))
+    ledger.add_receipt(replace(receipt, number=2), Signed.of(receipt, b"r" * 65), "folder2", voucher, Signed.of(voucher, b"v" * 65))
     with pytest.raises(Refused, match="do not cover the 20 of earlier receipts"):
         check(20)
     check(30)

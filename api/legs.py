@@ -1,0 +1,83 @@
+"""One stage's part of a job: open it, ask how far it is, close it for its receipt."""
+
+from dataclasses import dataclass
+
+import structlog
+from eth_account.signers.local import LocalAccount
+
+from api.budget import Budget, LegKey
+from protocol import BadSignature
+from protocol.chain import Chain
+from protocol.receipts import SessionOffer, StageReceipt, Voucher
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.typed import Signed
+from protocol.wire import AttachRequest, CloseReply, CloseRequest, RouteStop, SessionProgress
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 2.0
+HEARTBEATS = 2
+
+
+@dataclass
+class Leg:
+    """A session at one stage. ``route``: the one that the stage was last told."""
+
+    key: LegKey
+    offer: SessionOffer
+    stop: RouteStop
+    route: list[RouteStop]
+    client: StageClient
+
+    @property
+    def provider(self) -> str:
+        return self.stop.provider
+
+    @property
+    def attach(self) -> AttachRequest:
+        return AttachRequest(self.offer.job_id.hex(), self.offer.epoch)
+
+    async def progress(self) -> SessionProgress | None:
+        """How far the stage is; None where it misses its heartbeats or has lost the session."""
+        for _ in range(HEARTBEATS):
+            try:
+                return await self.client.call("Progress", self.attach, SessionProgress, HEARTBEAT_SECONDS)
+            except StageRefused:
+                return None
+            except StageUnavailable:
+                continue
+        return None
+
+
+@dataclass
+class LegCloser:
+    """Signs vouchers and takes receipts; each step is in the books before the next."""
+
+    chain: Chain
+    account: LocalAccount
+    budget: Budget
+
+    async def close(self, key: LegKey, offer: SessionOffer, stop: RouteStop, client: StageClient, completion_tokens: int) -> CloseReply | None:
+        """The stage's receipt for that many completion tokens; None where it signs nothing, and then nothing is charged.
+
+        May be repeated, as a stage gives the same receipt again. Raises StageUnavailable, and then the books say 'asked'.
+        """
+        amount = offer.cost(completion_tokens)
+        voucher = Voucher(offer.payer, self.account.address, stop.provider, offer.model_id, await self.budget.issue(key, completion_tokens, amount))
+        signed = Signed.of(voucher, voucher.sign(self.chain.settlement_domain, bytes(self.account.key)))
+        try:
+            reply = await client.call("Close", CloseRequest(offer.job_id.hex(), offer.epoch, completion_tokens, signed), CloseReply)
+            self._check(offer, stop, completion_tokens, amount, reply)
+        except (StageRefused, BadSignature, ValueError) as error:
+            log.warning("no receipt", provider=stop.provider, job=key.job_id[:18], reason=str(error))
+            await self.budget.refuse(key)
+            return None
+        await self.budget.close_leg(key, reply)
+        return reply
+
+    def _check(self, offer: SessionOffer, stop: RouteStop, completion_tokens: int, amount: int, reply: CloseReply) -> None:
+        receipt = StageReceipt.from_json(reply.receipt.message)
+        receipt.require_signer(self.chain.receipts_domain, reply.receipt.signature_bytes, stop.operator)
+        told = (receipt.job_id, receipt.provider, receipt.epoch, receipt.first_position, receipt.amount, receipt.completion_tokens)
+        if told != (offer.job_id, stop.provider, offer.epoch, offer.first_position, amount, completion_tokens):
+            raise ValueError(f"the receipt of {stop.provider} says {told}, which is not what was ordered")
