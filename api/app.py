@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from psycopg_pool import PoolTimeout
+from psycopg import Error as DatabaseError
 
 from api import ApiError, BadRequest, NoCredit, NoRoute, NoSuchModel, WrongKey, schema
 from api.budget import Budget
@@ -193,7 +193,7 @@ def _add_error_shapes(app: FastAPI) -> None:
         return shaped(BadRequest(f"'{param}': {first['msg']} (got {first.get('input')!r:.80})", param, "invalid_value"))
 
     @app.exception_handler(Unavailable)
-    @app.exception_handler(PoolTimeout)
+    @app.exception_handler(DatabaseError)
     async def unavailable(_: Request, error: Exception) -> JSONResponse:
         return shaped(NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable"))
 

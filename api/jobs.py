@@ -11,7 +11,6 @@ import msgspec
 import structlog
 from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
-from psycopg_pool import PoolTimeout
 
 from api import ApiError, BadRequest, NoRoute
 from api.budget import Budget
@@ -98,7 +97,7 @@ class Job:
             replies = await self.pipeline.close()
             self.outcome.receipts = [msgspec.to_builtins(reply) for reply in replies]
             self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
-        except (DatabaseError, PoolTimeout) as error:
+        except DatabaseError as error:
             log.warning("settling waits for the database", job=self.id[:18], reason=str(error))
         finally:
             self.outcome.replaced = self.pipeline.replaced

@@ -92,7 +92,7 @@ class Pipeline:
 
     async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
-        self._expires_at = await asyncio.to_thread(self.chain.now) + OFFER_SECONDS
+        self._expires_at = await asyncio.to_thread(self.chain.clock) + OFFER_SECONDS
         stops = [stage.stop for stage in route]
         for stage in route:
             self.legs.append(await self._open_leg(stage, stops, 0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from api import NoRoute
+from protocol import Unavailable
 from protocol.chain import Chain, abi, named
 from protocol.receipts import execution_class_id, job_cost
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
@@ -76,7 +77,12 @@ class Router:
         if time.monotonic() - looked > FRESH_SECONDS:
             entry = next(e for e in abi("ProviderRegistry") if e.get("name") == "offersFor")
             components = entry["outputs"][0]["components"]
-            answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
+            try:
+                answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
+            except Unavailable:
+                if not offers:
+                    raise
+                return offers  # serving goes on while the node is away
             offers = [_stage_offer(named(components, answer)) for answer in answers]
             self._offers[model_id] = (time.monotonic(), offers)
         return offers

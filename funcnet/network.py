@@ -1,5 +1,6 @@
 """A whole network on one machine: chain, database, indexer, providers, verifiers, gateway, each a process of its own."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -147,6 +148,33 @@ class Network:
                 raise FuncnetError(f"the chain's state is gone, so nothing can go on from it; remove {self.root} and start anew")
             database.result()
 
+    def heal(self) -> list[str]:
+        """Start again what ended by itself; the names."""
+        ended = self.supervisor.ended()
+        for name in ended:
+            self.supervisor.revive(name)
+        server = self._database.get_postmaster_info()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(server.pid, os.WNOHANG)  # one that was orphaned to us stays as a zombie until it is collected
+        if not server.is_running():
+            # The backends of a killed server notice within a moment, and until then it refuses to start.
+            self.wait(self._database_up, READY_SECONDS, "a new start of the database")
+            ended.append("database")
+        return ended
+
+    def _database_up(self) -> bool:
+        try:
+            self._database.ensure_postgres_running()
+        except (subprocess.CalledProcessError, RuntimeError):
+            return False
+        return True
+
+    def kill_database(self) -> None:
+        """End the database server at once, as a crash would."""
+        server = self._database.get_postmaster_info().process
+        server.kill()
+        server.wait()
+
     def database_for(self, name: str) -> str:
         """The address of another database on the same server."""
         return str(self._database.get_uri(database=name))
@@ -167,7 +195,7 @@ class Network:
             raise FuncnetError("anvil is missing; run `make setup`")
         command = [anvil, "--port", str(self.ports["chain"]), "--hardfork", "prague", "--block-time", "1", "--accounts", "1", "--silent"]
         if self.keep:
-            command += ["--state", str(self.root / "chain.json"), "--state-interval", "5"]
+            command += ["--state", str(self.root / "chain.json"), "--state-interval", "1"]
         self.supervisor.start("chain", command)
         wait_for_rpc(self.rpc_url)
 

@@ -43,6 +43,7 @@ class Supervisor:
 
     logs: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = field(default_factory=dict)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a process; its output goes to ``logs/<name>.log``."""
@@ -52,7 +53,22 @@ class Supervisor:
                 command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.processes[name] = process
+        self._commands[name] = (command, environment or {})
         return process
+
+    def ended(self) -> list[str]:
+        """Names of processes that ended by themselves."""
+        return [name for name, process in self.processes.items() if process.poll() is not None]
+
+    def revive(self, name: str) -> None:
+        """Start a process that ended again, as it was started before."""
+        self.signal(name, signal.SIGKILL)  # a child may have outlived it and still hold its port
+        self.start(name, *self._commands[name])
+
+    def kill(self, name: str) -> None:
+        """End the process at once, as a crash would."""
+        self.signal(name, signal.SIGKILL)
+        self.processes[name].wait()
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until ``ready``. Raises FuncnetError with the log's end where the process ends or the time does."""

@@ -17,7 +17,7 @@ from eth_hash.auto import keccak
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
-from web3.exceptions import ContractLogicError, TimeExhausted
+from web3.exceptions import BlockNotFound, ContractLogicError, TimeExhausted
 
 from protocol import Reverted, SettingsError, Unavailable
 from protocol.typed import Domain, receipts_domain, settlement_domain
@@ -34,6 +34,7 @@ CONTRACTS = (
     "Settlement",
     "Disputes",
 )
+CLOCK_SECONDS = 3.0
 RECEIPT_TIMEOUT_SECONDS = 60
 
 
@@ -75,6 +76,7 @@ class Chain:
             name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name)) for name, address in deployment.addresses.items()
         }
         self._sending = threading.Lock()
+        self._looked = (-CLOCK_SECONDS, 0)
 
     def __getitem__(self, name: str) -> Contract:
         return self.contracts[name]
@@ -91,8 +93,37 @@ class Chain:
         return settlement_domain(self.deployment.chain_id, self.address("Settlement"))
 
     def now(self) -> int:
-        """The newest block's timestamp: the only clock that parties share."""
-        return int(self.web3.eth.get_block("latest")["timestamp"])
+        """The newest block's timestamp: the only clock that parties share. Raises Unavailable."""
+        with _Translated("the newest block"):
+            return int(self.web3.eth.get_block("latest")["timestamp"])
+
+    def head(self) -> int:
+        """The newest block's number. Raises Unavailable."""
+        with _Translated("the newest block"):
+            return int(self.web3.eth.block_number)
+
+    def block_hash(self, number: int) -> bytes | None:
+        """The hash of the block of that number, None where the chain does not reach it. Raises Unavailable."""
+        with _Translated(f"block {number}"):
+            try:
+                return bytes(self.web3.eth.get_block(number)["hash"])
+            except BlockNotFound:
+                return None
+
+    def clock(self) -> int:
+        """Chain seconds, carried forward from the last look by this machine's clock, also while the node is away.
+
+        Raises Unavailable where there was no look yet.
+        """
+        looked, then = self._looked
+        if time.monotonic() - looked > CLOCK_SECONDS:
+            try:
+                looked, then = time.monotonic(), self.now()
+                self._looked = (looked, then)
+            except Unavailable:
+                if not then:
+                    raise
+        return then + int(time.monotonic() - looked)
 
     def call(self, contract: str, function: str, *args: Any) -> Any:
         """A view call. Raises Reverted or Unavailable."""

@@ -10,6 +10,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from protocol import SettingsError
 
 MIGRATION_LOCK = 0x46554E43
+WAIT_SECONDS = 5.0
+"""How long a request waits for a connection: a database that is away is told, not waited for."""
 
 Row = dict[str, Any]
 Pool = ConnectionPool[Connection[Row]]
@@ -25,12 +27,18 @@ def require_url(url: str) -> str:
 
 def open_pool(url: str, size: int = 4) -> Pool:
     """A pool for threads; rows come as dicts."""
-    return ConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=True)
+    options = {"row_factory": dict_row}
+    return ConnectionPool(
+        require_url(url), min_size=1, max_size=size, kwargs=options, open=True, timeout=WAIT_SECONDS, check=ConnectionPool.check_connection
+    )
 
 
 def async_pool(url: str, size: int = 10) -> AsyncPool:
     """A pool for an event loop; the caller opens it there."""
-    return AsyncConnectionPool(require_url(url), min_size=1, max_size=size, kwargs={"row_factory": dict_row}, open=False)
+    options = {"row_factory": dict_row}
+    return AsyncConnectionPool(
+        require_url(url), min_size=1, max_size=size, kwargs=options, open=False, timeout=WAIT_SECONDS, check=AsyncConnectionPool.check_connection
+    )
 
 
 def migrate(url: str, package: str) -> None:

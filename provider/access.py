@@ -30,7 +30,7 @@ class EvidenceAccess:
         request.require_signer(self.chain.receipts_domain, ask.request.signature_bytes, request.requester)
         if request.provider != self.provider or request.part not in (0, 1):
             raise Refused(f"this is {self.provider}, not {request.provider}")
-        if request.expires_at < self.chain.now():
+        if request.expires_at < self.chain.clock():
             raise Refused(f"the request expired at {request.expires_at}")
         stored = self.ledger.receipt(request.number)
         if stored is None or stored.batch_id is None:

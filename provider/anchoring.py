@@ -44,6 +44,7 @@ class Anchoring:
 
     def claim(self) -> int:
         """Redeem what can be redeemed and release what is past its window; the number of batches released."""
+        self._forget_lost()
         newest = self._newest_matured()
         if newest is None:
             return 0
@@ -60,6 +61,7 @@ class Anchoring:
         return newest + 1
 
     def _redeem(self) -> None:
+        self._refresh_redeemed()
         waiting = self.ledger.unredeemed()
         vouchers = [voucher.abi_tuple() for voucher, _, _ in waiting]
         signatures = [signed.signature_bytes for _, signed, _ in waiting]
@@ -69,7 +71,11 @@ class Anchoring:
         if worth:
             digest = self.chain.send(self.account, "Settlement", "redeem", [vouchers[i] for i in worth], [signatures[i] for i in worth])
             log.info("redeemed", vouchers=len(worth), tx=digest)
-        for voucher, _, _ in waiting:
+            self._refresh_redeemed()
+
+    def _refresh_redeemed(self) -> None:
+        """The chain, not the ledger, knows what was redeemed."""
+        for voucher in self.ledger.vouchers():
             stream = (voucher.payer, voucher.gateway, voucher.provider, voucher.model_id)
             self.ledger.mark_redeemed(voucher, int(self.chain.call("Settlement", "redeemedOf", *stream)))
 
@@ -82,6 +88,12 @@ class Anchoring:
                 break
             newest = batch_id
         return newest
+
+    def _forget_lost(self) -> None:
+        """Batches that the chain has lost in a reorg wait to be anchored again, and what was released with them to be released again."""
+        kept = int(self.chain.call("CommitmentLog", "batchCount", self.provider))
+        if lost := self.ledger.forget_batches(kept):
+            log.warning("batches lost in a reorg will be anchored again", batches=lost)
 
     def _adopt_anchored(self) -> None:
         """Note batches that a run before this one anchored but did not live to record."""

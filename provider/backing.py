@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from protocol import Unavailable
 from protocol.chain import Chain
 from protocol.receipts import SessionOffer, Voucher
 from protocol.typed import Domain, Signed
@@ -11,6 +12,8 @@ from provider import Refused
 from provider.ledger import Ledger, stream_of
 
 FRESH_SECONDS = 3.0
+STALE_SECONDS = 120.0
+"""How long an old look at the cover serves while the node is away."""
 
 
 @dataclass
@@ -22,15 +25,6 @@ class Backing:
     settlement: Domain
     in_progress: dict[bytes, int] = field(default_factory=dict)
     _covers: dict[tuple[str, str, bytes], tuple[float, int, int]] = field(default_factory=dict)
-    _clock: tuple[float, int] = (0.0, 0)
-
-    def chain_time(self) -> int:
-        """Chain seconds, carried forward from the last look by this machine's clock."""
-        looked, then = self._clock
-        if time.monotonic() - looked > FRESH_SECONDS:
-            looked, then = time.monotonic(), self.chain.now()
-            self._clock = (looked, then)
-        return then + int(time.monotonic() - looked)
 
     async def require(self, offer: SessionOffer) -> None:
         """Raise Refused unless the gateway's allocation covers all unredeemed vouchers and work in progress, this job's maximum included."""
@@ -62,8 +56,13 @@ class Backing:
 
     def _cover(self, offer: SessionOffer) -> tuple[int, int]:
         key = (offer.payer, offer.gateway, offer.model_id)
-        looked, from_payer, bond = self._covers.get(key, (-FRESH_SECONDS, 0, 0))
+        looked, from_payer, bond = self._covers.get(key, (-STALE_SECONDS, 0, 0))
         if time.monotonic() - looked > FRESH_SECONDS:
-            from_payer, bond = self.chain.call("PaymentEscrow", "available", offer.payer, offer.gateway, offer.provider, offer.model_id)
-            self._covers[key] = (time.monotonic(), from_payer, bond)
+            try:
+                from_payer, bond = self.chain.call("PaymentEscrow", "available", offer.payer, offer.gateway, offer.provider, offer.model_id)
+                self._covers[key] = (time.monotonic(), from_payer, bond)
+            except Unavailable:
+                # Serving goes on over a short absence of the node: a payer's limit and a bond cannot be withdrawn faster than they thaw.
+                if time.monotonic() - looked > STALE_SECONDS:
+                    raise
         return int(from_payer), int(bond)

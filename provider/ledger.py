@@ -108,6 +108,12 @@ class Ledger:
             self._db.execute("INSERT OR IGNORE INTO batch (batch_id, first, last, root) VALUES (?, ?, ?, ?)", (batch_id, first, last, root))
             self._db.execute("UPDATE receipt SET batch_id = ? WHERE number BETWEEN ? AND ?", (batch_id, first, last))
 
+    def forget_batches(self, kept: int) -> int:
+        """Drop the batches from number ``kept`` on and let their receipts wait again; how many there were."""
+        with self._lock, self._transaction():
+            self._db.execute("UPDATE receipt SET batch_id = NULL WHERE batch_id >= ?", (kept,))
+            return self._db.execute("DELETE FROM batch WHERE batch_id >= ?", (kept,)).rowcount
+
     def batch_range(self, batch_id: int) -> tuple[int, int] | None:
         """(first, last) receipt number of a batch, None for one that is not anchored."""
         row = self._one("SELECT first, last FROM batch WHERE batch_id = ?", batch_id)
@@ -124,6 +130,11 @@ class Ledger:
         """(the highest cumulative amount signed for a stream, the sum of the receipts given for it)."""
         row = self._one("SELECT cumulative, earned FROM voucher WHERE stream = ?", stream)
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def vouchers(self) -> list[Voucher]:
+        """The newest voucher of each stream."""
+        rows = self._all("SELECT voucher FROM voucher")
+        return [Voucher.from_json(msgspec.json.decode(raw, type=Signed).message) for (raw,) in rows]
 
     def unredeemed(self) -> list[tuple[Voucher, Signed, int]]:
         """Vouchers worth more than what was redeemed: (voucher, signed, outstanding wei)."""

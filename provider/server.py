@@ -94,7 +94,7 @@ class StageServer:
         offer = SessionOffer.from_json(request.offer.message)
         offer.require_signer(self.signer.domain, request.offer.signature_bytes, offer.gateway)
         sampling = SamplingParameters.from_json(request.sampling)
-        self._check_offer(offer, request, sampling)
+        self._check_offer(offer, request, sampling, await asyncio.to_thread(self.backing.chain.clock))
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         try:
@@ -123,14 +123,14 @@ class StageServer:
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)
         return OpenReply(self.execution.name)
 
-    def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters) -> None:
+    def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters, now: int) -> None:
         faults = {
             f"provider is {offer.provider}, not {self.signer.provider}": offer.provider != self.signer.provider,
             f"layers {offer.layers} are not served here, {self.layers} are": offer.layers != self.layers,
             f"model {offer.model_id.hex()[:16]} is not served here": offer.model_id != self.model_id,
             "the route is not the one that the offer names": offer.route_hash != route_hash(request.route),
             "the sampling parameters are not those that the offer names": offer.sampling_hash != sampling.digest(),
-            f"the offer expired at {offer.expires_at}": offer.expires_at <= self.backing.chain_time(),
+            f"the offer expired at {offer.expires_at}": offer.expires_at <= now,
             "the session is open already": offer.job_id in self.sessions,
             f"{MAX_SESSIONS} sessions are open, which is the limit": len(self.sessions) >= MAX_SESSIONS,
             f"{len(request.prompt)} token ids came for {offer.known_tokens} known tokens": bool(request.prompt)

@@ -8,8 +8,13 @@ import pytest
 
 from funcnet import model
 from funcnet.actors import Wallet, give_gas
-from funcnet.network import Network, ProviderPlan, database_folder
+from funcnet.network import PLANS, Network, ProviderPlan, database_folder
+from protocol.units import FUNC
 
+MORE_SPARES = (
+    ProviderPlan("spare-first", "0-10", 110 * FUNC, 220 * FUNC),
+    ProviderPlan("spare-last", "20-30", 110 * FUNC, 220 * FUNC),
+)
 ROOT = Path(".funcnet").resolve()
 
 
@@ -19,16 +24,16 @@ def model_dir() -> Path:
     return model.prepare_bundled(ROOT, print).resolve()
 
 
-def fresh_network(root: Path, model_dir: Path, plans: tuple[ProviderPlan, ...] | None = None) -> Network:
+def fresh_network(root: Path, model_dir: Path, plans: tuple[ProviderPlan, ...], keep: bool = False) -> Network:
     for stale in (root, database_folder(root)):
         shutil.rmtree(stale, ignore_errors=True)
-    return Network(root, model_dir, print) if plans is None else Network(root, model_dir, print, plans)
+    return Network(root, model_dir, print, plans, keep=keep)
 
 
 @pytest.fixture(scope="session")
 def network(model_dir: Path) -> Iterator[Network]:
-    """The network that every test shares: four providers, three verifiers, a gateway, an indexer."""
-    network = fresh_network(ROOT / "test", model_dir)
+    """The network that every test shares: three stages with a spare each, three verifiers, a gateway, an indexer."""
+    network = fresh_network(ROOT / "test", model_dir, (*PLANS, *MORE_SPARES), keep=True)
     try:
         network.start()
         yield network

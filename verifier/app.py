@@ -44,12 +44,14 @@ class Service:
         self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
         self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence)
         self.queue = celery_app(settings)
+        self.head: tuple[int, bytes | None] = (-1, None)
         self.attested = False
         self.attest_sent = False
 
     def step(self) -> None:
         """Everything once. A step that fails is logged and does not keep the others from running."""
         for work in (
+            self._notice_reorg,
             self._attest,
             self.duties.draw,
             self._dispatch,
@@ -63,6 +65,15 @@ class Service:
                 work()
             except (ProtocolError, VerifierError, DatabaseError, requests.RequestException) as error:
                 log.warning("will try again", step=getattr(work, "__name__", "step"), reason=str(error))
+
+    def _notice_reorg(self) -> None:
+        """Whether the block that was the head at the last look is still there."""
+        number, digest = self.head
+        if number >= 0 and self.chain.block_hash(number) != digest:
+            log.warning("reorg", block=number)
+            self.duties.review()
+        newest = self.chain.head()
+        self.head = (newest, self.chain.block_hash(newest))
 
     def _dispatch(self) -> None:
         for key in self.store.lease():

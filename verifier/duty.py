@@ -30,6 +30,20 @@ class Duties:
     evidence: EvidenceClient
     posting_epochs: int
 
+    def review(self) -> None:
+        """After a reorg: draw again where an epoch's batches are others now, post again what the chain has lost."""
+        current = int(self.chain.call("VerifierSet", "currentEpoch"))
+        for epoch in range(max(0, current - self.posting_epochs), current + 1):
+            signature = self.store.epoch_signature(epoch)
+            if signature and signature != self._signature(epoch, self.chain.call("CommitmentLog", "tip", epoch)):
+                self.store.forget_epoch(epoch)
+            elif signature and self.chain.call("VerifierSet", "dutyRoot", epoch, self.account.address) == ZERO32:
+                self.store.mark_posted(epoch, False)
+
+    def _signature(self, epoch: int, tip: bytes) -> bytes:
+        message = bls.message(bls.DUTY, self.chain.deployment.chain_id, self.chain.address("VerifierSet"), epoch, duty_payload(tip))
+        return bls.sign(self.bls_secret, message)
+
     def draw(self) -> None:
         """Draw every closed epoch whose duties may still be posted and that was not drawn yet."""
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
@@ -43,8 +57,7 @@ class Duties:
         tip = self.chain.call("CommitmentLog", "tip", epoch)
         if me is None or (tip == ZERO32 and not self.chain.call("Settlement", "pot", epoch)):
             return
-        message = bls.message(bls.DUTY, self.chain.deployment.chain_id, self.chain.address("VerifierSet"), epoch, duty_payload(tip))
-        signature = bls.sign(self.bls_secret, message)
+        signature = self._signature(epoch, tip)
         total = sum(member.weight for member in members.values())
         drawn: list[tuple[str, int, int]] = []
         for provider, batch_id, rate in self._batches(epoch):

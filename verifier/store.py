@@ -109,8 +109,14 @@ class Store:
             for r in rows
         ]
 
-    def mark_posted(self, epoch: int) -> None:
-        self._run("UPDATE verifier.epoch SET posted = true WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
+    def mark_posted(self, epoch: int, posted: bool = True) -> None:
+        self._run("UPDATE verifier.epoch SET posted = %s WHERE verifier = %s AND epoch = %s", posted, self.verifier, epoch)
+
+    def forget_epoch(self, epoch: int) -> None:
+        """Drop an epoch's draw and its duties, to be drawn again; results of receipts that are drawn again are lost with it."""
+        with self.pool.connection() as connection:
+            connection.execute("DELETE FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1", (self.verifier, epoch))
+            connection.execute("DELETE FROM verifier.epoch WHERE verifier = %s AND epoch = %s", (self.verifier, epoch))
 
     def unclaimed(self) -> list[int]:
         rows = self._all("SELECT epoch FROM verifier.epoch WHERE verifier = %s AND posted AND NOT claimed ORDER BY epoch", self.verifier)
