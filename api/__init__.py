@@ -5,9 +5,11 @@ ApiError                an answer in OpenAI's error shape, with its HTTP status
 ├── WrongKey            401
 ├── NoCredit            402; not retried by clients
 ├── NoSuchModel         404
+├── TooManyRequests     429 with Retry-After and the rate limit's headers
 └── NoRoute             503 with Retry-After
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -18,10 +20,11 @@ class ApiError(Exception):
     kind = "server_error"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         self.message = message
         self.param = param
         self.code = code
+        self.extra_headers = {**self.headers, **(headers or {})}
         super().__init__(message)
 
     def body(self) -> dict[str, object]:
@@ -46,6 +49,11 @@ class NoCredit(ApiError):
 class NoSuchModel(ApiError):
     status = 404
     kind = "invalid_request_error"
+
+
+class TooManyRequests(ApiError):
+    status = 429
+    kind = "rate_limit_error"
 
 
 class NoRoute(ApiError):

@@ -10,19 +10,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from psycopg import Error as DatabaseError
+from starlette.exceptions import HTTPException
 
 from api import ApiError, BadRequest, NoCredit, NoRoute, NoSuchModel, WrongKey, schema
-from api.budget import Budget
+from api.anchors import Anchors
+from api.budget import Budget, LegKey
 from api.cover import Cover
 from api.jobs import Job, Jobs
 from api.keys import ApiKey, KeyStore
 from api.legs import LegCloser
+from api.limits import RateLimits
+from api.pages import pages
 from api.pipeline import StageFailed
 from api.routing import Router
 from api.settler import Settler
@@ -30,8 +35,10 @@ from api.text import TextModel
 from protocol import ProtocolError, SettingsError, Unavailable, logs
 from protocol.database import async_pool, migrate
 from protocol.keystore import read_account
+from protocol.receipts import StageReceipt
 from protocol.settings import GatewaySettings
 from protocol.units import LayerRange
+from protocol.wire import RouteStop
 
 log = structlog.get_logger()
 
@@ -62,6 +69,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
     pool = async_pool(url)
     keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
+    limits, anchors = RateLimits(settings.requests_per_minute), Anchors(chain, budget)
     settler = Settler(budget, LegCloser(chain, account, budget))
     jobs = Jobs(chain, account, budget, router, settler)
     cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()], router)
@@ -127,13 +135,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         job = await budget.job(job_id)
         if job is None or job["payer"] != key.payer:
             raise NoSuchModel(f"no job {job_id} of this payer", code="no_such_job")
-        return {**job, "verification": await cover.verification(job_id)}
+        return await _told(job, await cover.verification(job_id), anchors)
 
     @app.post("/v1/chat/completions")
     async def chat(request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
         model = models.get(request.model)
         if model is None or (key.models is not None and request.model not in key.models):
             raise NoSuchModel(f"model {request.model!r} is not listed here; known: {', '.join(models)}", "model", "model_not_found")
+        left = await limits.take(key.id)
         try:
             job = await jobs.start(key, model, request)
         except NoCredit:
@@ -141,14 +150,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             job = await jobs.start(key, model, request)
         if request.stream:
             with_usage = bool(request.stream_options and request.stream_options.include_usage)
-            return StreamingResponse(_events(job, with_usage), media_type="text/event-stream", headers={"cache-control": "no-store"})
+            return StreamingResponse(_events(job, with_usage), media_type="text/event-stream", headers={**left, "cache-control": "no-store"})
         try:
             text = "".join([piece async for piece in job.pieces()])
         except StageFailed as error:
             router.failed(error.provider)
             raise NoRoute(str(error), code="stage_failed") from error
         usage = schema.usage(job.prompt_tokens, len(job.tokens))
-        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra()))
+        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra()), headers=left)
 
     async def _events(job: Job, with_usage: bool) -> AsyncIterator[str]:
         name = job.model.name
@@ -169,7 +178,27 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             yield _event(schema.usage_chunk(job.id, name, usage, job.extra()))
         yield "data: [DONE]\n\n"
 
+    app.include_router(pages(jobs, models, settings.indexer_url))
     return app
+
+
+async def _told(job: dict[str, Any], known: dict[str, Any] | None, anchors: Anchors) -> dict[str, Any]:
+    """A job for its payer: each receipt with its way to the chain, and what became of it as the indexer knows it."""
+    stages = {(stage["provider"], stage["number"]): stage for stage in known["stages"]} if known else {}
+    receipts, told = [], []
+    for leg in job.pop("legs"):
+        receipt, stop = StageReceipt.from_json(leg["reply"]["receipt"]["message"]), msgspec.convert(leg["stop"], RouteStop)
+        stage, anchor = stages.get((receipt.provider, receipt.number), {}), leg["anchor"]
+        if anchor is None and stage.get("batch") is not None:
+            key = LegKey(job["id"], receipt.provider, leg["epoch"])
+            anchor = await anchors.of(key, stop, receipt, stage["batch"], stage["tx"])
+        receipts.append({**leg["reply"], "anchor": anchor})
+        about = {"provider": receipt.provider, "layers": str(receipt.layers), "number": receipt.number, "amount": str(receipt.amount)}
+        told.append({**about, "status": stage.get("status", "signed"), "batch": stage.get("batch"), "tx": stage.get("tx")})
+    status = known["status"] if known and len(known["stages"]) == len(receipts) else "signed"
+    if not receipts and job["state"] != "open" and not job["unsettled"]:
+        status = "unpaid"
+    return {**job, "status": status, "stages": told, "receipts": receipts}
 
 
 def _event(body: dict[str, Any]) -> str:
@@ -180,11 +209,16 @@ def _add_error_shapes(app: FastAPI) -> None:
     """Every error leaves in OpenAI's shape, and every answer carries a request id and its time."""
 
     def shaped(error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body(), error.status, headers=error.headers)
+        return JSONResponse(error.body(), error.status, headers=error.extra_headers)
 
     @app.exception_handler(ApiError)
     async def ours(_: Request, error: ApiError) -> JSONResponse:
         return shaped(error)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        words = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        return JSONResponse(BadRequest(words, code="unknown_url").body(), error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -198,13 +198,23 @@ class Budget:
                 jobs[row["id"]].append(StoredLeg(key, offer, stop, row["state"], row["completion_tokens"]))
         return jobs
 
+    async def set_anchor(self, key: LegKey, anchor: dict[str, Any]) -> None:
+        """Keep the way from a leg's receipt to the chain."""
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE api.leg SET anchor = %s WHERE job_id = %s AND provider = %s AND epoch = %s",
+                (Jsonb(anchor), key.job_id, key.provider, key.epoch),
+            )
+
     async def job(self, job_id: str) -> dict[str, Any] | None:
+        """A job with its closed legs' stops, replies and anchors, in the order of their layers; None where there is none."""
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, extract(epoch FROM created_at)::bigint AS created, "
                 "(SELECT count(*) FROM api.leg l WHERE l.job_id = j.id AND l.state IN ('open', 'asked')) AS unsettled, "
-                "(SELECT COALESCE(jsonb_agg(l.reply ORDER BY (l.offer ->> 'firstLayer')::int, l.epoch), '[]') FROM api.leg l "
-                " WHERE l.job_id = j.id AND l.state = 'closed') AS receipts FROM api.job j WHERE id = %s",
+                "(SELECT COALESCE(jsonb_agg(jsonb_build_object('epoch', l.epoch, 'stop', l.stop, 'reply', l.reply, 'anchor', l.anchor) "
+                "  ORDER BY (l.offer ->> 'firstLayer')::int, l.epoch), '[]') FROM api.leg l "
+                " WHERE l.job_id = j.id AND l.state = 'closed') AS legs FROM api.job j WHERE id = %s",
                 (job_id,),
             )
             return await cursor.fetchone()

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import secrets
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,12 +34,29 @@ OPEN_TRIES = 3
 
 @dataclass
 class Outcome:
-    """What a finished job gives. ``receipts``: each stage's signed receipt, checkpoint and countersignature."""
+    """What a finished job gives. ``receipts``: each stage's signed receipt, checkpoint and countersignature; ``settled``: all are here."""
 
     cost: int = 0
+    settled: bool = False
     finish: str = "stop"
     receipts: list[dict[str, Any]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Meter:
+    """Tokens a second over the last ten seconds."""
+
+    seconds: float = 10.0
+    _times: deque[float] = field(default_factory=deque)
+
+    def count(self) -> None:
+        self._times.append(time.monotonic())
+
+    def rate(self) -> float:
+        while self._times and self._times[0] < time.monotonic() - self.seconds:
+            self._times.popleft()
+        return len(self._times) / self.seconds
 
 
 @dataclass
@@ -49,6 +68,7 @@ class Job:
     pipeline: Pipeline
     budget: Budget
     settler: Settler
+    meter: Meter
     stops: list[str]
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -74,6 +94,7 @@ class Job:
         stream = self.model.stream()
         held = ""
         async for token in self.pipeline.tokens(lambda token: token in self.model.stop_tokens):
+            self.meter.count()
             if token in self.model.stop_tokens:
                 break
             held += stream.push(token)
@@ -96,17 +117,19 @@ class Job:
         try:
             replies = await self.pipeline.close()
             self.outcome.receipts = [msgspec.to_builtins(reply) for reply in replies]
+            self.outcome.settled = len(replies) == len(self.pipeline.legs)
             self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
         except DatabaseError as error:
             log.warning("settling waits for the database", job=self.id[:18], reason=str(error))
         finally:
             self.outcome.replaced = self.pipeline.replaced
-            self.settler.live.discard(self.id)
+            self.settler.live.pop(self.id, None)
 
     def extra(self) -> dict[str, Any]:
         """What the answer carries beside OpenAI's fields. Amounts in wei, as decimal strings."""
-        told = {"job_id": self.id, "cost": str(self.outcome.cost), "token_ids": self.tokens, "receipts": self.outcome.receipts}
-        return {**told, "replaced": self.outcome.replaced}
+        outcome = self.outcome
+        told = {"job_id": self.id, "cost": str(outcome.cost), "settled": outcome.settled, "token_ids": self.tokens}
+        return {**told, "receipts": outcome.receipts, "replaced": outcome.replaced}
 
 
 @dataclass
@@ -118,6 +141,7 @@ class Jobs:
     budget: Budget
     router: Router
     settler: Settler
+    meter: Meter = field(default_factory=Meter)
     layer_counts: dict[bytes, int] = field(default_factory=dict)
 
     async def start(self, key: ApiKey, model: TextModel, request: ChatRequest) -> Job:
@@ -143,7 +167,7 @@ class Jobs:
                     self.router.failed(error.provider)
                 reason = str(error)
                 continue
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, request.stops)
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meter, request.stops)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
@@ -151,8 +175,8 @@ class Jobs:
         salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
         spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
         most = sum(stage.cost(len(spec.prompt), spec.max_tokens) for stage in route)
-        self.settler.live.add(spec.name)
         pipeline = Pipeline(self.chain, self.account, self.budget, self.router, spec)
+        self.settler.live[spec.name] = pipeline
         try:
             await self.budget.reserve(key, spec.name, model.name, len(spec.prompt), most)
             try:
@@ -162,7 +186,7 @@ class Jobs:
                 await self.budget.settle(spec.name, "failed", 0)
                 raise
         except BaseException:
-            self.settler.live.discard(spec.name)
+            self.settler.live.pop(spec.name, None)
             raise
         return pipeline
 

@@ -9,6 +9,7 @@ from psycopg import Error as DatabaseError
 
 from api.budget import Budget, StoredLeg
 from api.legs import HEARTBEAT_SECONDS, Leg, LegCloser
+from api.pipeline import Pipeline
 from protocol import ProtocolError
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.wire import SessionProgress
@@ -23,11 +24,11 @@ FORGIVE_SECONDS = 900
 
 @dataclass
 class Settler:
-    """``live`` names the jobs that this process still drives; all others are the settler's."""
+    """``live`` holds the jobs that this process still drives; all others are the settler's."""
 
     budget: Budget
     closer: LegCloser
-    live: set[str] = field(default_factory=set)
+    live: dict[str, Pipeline] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
 

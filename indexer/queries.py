@@ -48,7 +48,7 @@ SELECT account, kind, sum(amount)::text AS amount, count(*) AS payments, max(tx_
 
 USAGE = """
 SELECT payer, gateway, model_id, count(DISTINCT job_id) AS jobs, sum(amount)::text AS amount,
-       sum(prompt_tokens) FILTER (WHERE layers LIKE '0-%%') AS prompt_tokens,
+       sum(prompt_tokens - (body -> 'message' ->> 'cachedCount')::int) FILTER (WHERE layers LIKE '0-%%') AS prompt_tokens,
        sum(completion_tokens) FILTER (WHERE layers LIKE '0-%%') AS completion_tokens
 FROM indexer.receipt GROUP BY payer, gateway, model_id ORDER BY payer
 """
@@ -65,7 +65,7 @@ WITH batch AS (
            (args -> 'batch' ->> 'firstNumber')::bigint AS first, (args -> 'batch' ->> 'lastNumber')::bigint AS last
     FROM indexer.event WHERE name = 'BatchAnchored'
 ), stage AS (
-    SELECT r.*, b.batch_id, b.tx_hash,
+    SELECT r.*, (r.body -> 'message' ->> 'cachedCount')::int AS cached, b.batch_id, b.tx_hash,
            (SELECT count(*) FROM indexer.event d WHERE d.name = 'DutiesPosted' AND (d.args ->> 'epoch')::bigint = b.epoch
               AND (d.args ->> 'count')::bigint > 0) AS checks,
            (SELECT s.args ->> 'status' FROM indexer.event o
@@ -73,16 +73,21 @@ WITH batch AS (
              WHERE o.name = 'DisputeOpened' AND o.args ->> 'provider' = r.provider
                AND (o.args -> 'dispute' ->> 'receiptNumber')::bigint = r.number LIMIT 1) AS dispute
     FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last
+    WHERE %(job)s::text IS NULL OR job_id = %(job)s
+), judged AS (
+    SELECT *, CASE WHEN dispute = '2' THEN 'convicted' WHEN batch_id IS NULL THEN 'signed' WHEN checks > 0 THEN 'verified'
+                   ELSE 'anchored' END AS status,
+           sum(completion_tokens) OVER (PARTITION BY job_id, layers) AS completion, -- a stage and its replacement did a part each
+           sum(prompt_tokens - cached) OVER (PARTITION BY job_id, layers) AS prompt
+    FROM stage
 )
 SELECT job_id, min(payer) AS payer, min(gateway) AS gateway, min(model_id) AS model_id, sum(amount)::text AS amount,
-       max(prompt_tokens) AS prompt_tokens, max(completion_tokens) AS completion_tokens,
-       CASE WHEN bool_or(dispute = '2') THEN 'convicted'
-            WHEN bool_and(batch_id IS NOT NULL AND checks > 0) THEN 'verified'
-            WHEN bool_and(batch_id IS NOT NULL) THEN 'anchored' ELSE 'signed' END AS status,
+       max(prompt) AS prompt_tokens, max(completion) AS completion_tokens,
+       CASE WHEN bool_or(status = 'convicted') THEN 'convicted' WHEN bool_and(status = 'verified') THEN 'verified'
+            WHEN bool_and(status <> 'signed') THEN 'anchored' ELSE 'signed' END AS status,
        jsonb_agg(jsonb_build_object('provider', provider, 'layers', layers, 'number', number, 'amount', amount::text, 'batch', batch_id,
-                                    'tx', tx_hash, 'checks', checks) ORDER BY (split_part(layers, '-', 1))::int) AS stages
-FROM stage WHERE %(job)s::text IS NULL OR job_id = %(job)s
-GROUP BY job_id ORDER BY max(number) DESC LIMIT %(limit)s
+                                    'tx', tx_hash, 'checks', checks, 'status', status) ORDER BY (split_part(layers, '-', 1))::int, number) AS stages
+FROM judged GROUP BY job_id ORDER BY max(received_at) DESC LIMIT %(limit)s
 """
 
 DISPUTES = """

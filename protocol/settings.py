@@ -117,4 +117,5 @@ class GatewaySettings(NetworkSettings):
     key_pepper: SecretStr = Field(SecretStr(""), description="server-side secret of the API-key hashes")
     admin_token: SecretStr = Field(SecretStr(""), description="bearer token of the key administration")
     models: str = Field("", description="model names that this gateway lists: NAME=MODEL_ID=FOLDER, comma-separated")
-    indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status")
+    indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status and the network page")
+    requests_per_minute: int = Field(600, ge=1, description="completions that a key may ask for in a minute")

@@ -63,6 +63,7 @@ CREATE TABLE api.leg (
     amount NUMERIC NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'asked', 'closed', 'unpaid')),
     reply JSONB,
+    anchor JSONB,
     handed_in BOOLEAN NOT NULL DEFAULT false,
     opened_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (job_id, provider, epoch)

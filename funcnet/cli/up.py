@@ -23,6 +23,7 @@ from protocol.units import format_func
 Root = Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")]
 REFRESH_SECONDS = 2.0
 DOWN_SECONDS = 40
+MAX_STARTS, CRASH_SECONDS = 5, 60
 
 
 def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when ready")] = False, root: Root = Path(".funcnet")) -> None:
@@ -102,40 +103,50 @@ def _told(network: Network) -> dict[str, Any]:
 
 
 def _watch(network: Network, console: Console) -> None:
-    """Show the network until interrupted; a process that ends is started again by nobody, so its end is told."""
+    """Show the network until interrupted; a process that ends by itself is started again, unless it keeps ending."""
     body = {"model": network.model_dir.name, "messages": [{"role": "user", "content": "Hello"}]}
-    console.print(f"gateway  {network.gateway_url}/v1\nindexer  {network.indexer_url}\nrpc      {network.rpc_url}\napi key  {network.api_key}\n")
+    gateway = network.gateway_url
+    told = {"chat": f"{gateway}/#key={network.api_key}", "network": f"{gateway}/network", "gateway": f"{gateway}/v1"}
+    told |= {"indexer": network.indexer_url, "rpc": network.rpc_url, "api key": network.api_key}
+    for name, value in told.items():
+        console.print(f"{name:8} {value}", soft_wrap=True, markup=False)
     console.print(
-        f"curl {network.gateway_url}/v1/chat/completions -H 'authorization: Bearer {network.api_key}' "
+        f"\ncurl {gateway}/v1/chat/completions -H 'authorization: Bearer {network.api_key}' "
         f"-H 'content-type: application/json' -d '{json.dumps(body)}'\n",
         soft_wrap=True,
         markup=False,
     )
+    starts: dict[str, list[float]] = {}
     with Live(_table(network), console=console, refresh_per_second=1, transient=True) as live:
         while True:
             time.sleep(REFRESH_SECONDS)
-            ended = [name for name, process in network.supervisor.processes.items() if process.poll() is not None]
-            if ended:
-                raise FuncnetError(f"{ended[0]} ended; see `funcnet logs {ended[0]}`")
+            for name in network.heal():
+                now = time.monotonic()
+                starts[name] = [*(at for at in starts.get(name, []) if at > now - CRASH_SECONDS), now]
+                if len(starts[name]) > MAX_STARTS:
+                    raise FuncnetError(f"{name} ended {MAX_STARTS} times within {CRASH_SECONDS} s; see `funcnet logs {name}`")
+                console.print(f"{name} ended and was started again; see `funcnet logs {name}`")
             live.update(_table(network))
 
 
 def _table(network: Network) -> Table:
     try:
+        live = requests.get(f"{network.gateway_url}/v1/network/live", timeout=5).json()
         providers = network.indexed("/v1/providers")["data"]
         counts = [len(network.indexed(f"/v1/{what}?limit=1000")["data"]) for what in ("jobs", "batches")]
         checks = sum(entry["count"] for entry in network.indexed("/v1/checks")["data"])
-        block = network.indexed("/v1/status")["block"]["number"]
-    except requests.RequestException as error:
-        return Table(title=f"the indexer does not answer: {error}")
-    table = Table(title=f"block {block}: {counts[0]} jobs, {counts[1]} batches, {checks} checks")
-    for heading in ("provider", "layers", "receipts", "stake", "paid", "state"):
+        title = f"block {live['block']}: {counts[0]} jobs, {counts[1]} batches, {checks} checks, {live['tokens_per_second']:.1f} tokens/s"
+    except (requests.RequestException, KeyError) as error:
+        return Table(title=f"gateway or indexer does not answer: {error}")
+    table = Table(title=title)
+    for heading in ("provider", "layers", "sessions", "receipts", "stake", "paid", "state"):
         table.add_column(heading)
     for entry in providers:
         layers = ", ".join(f"{offer['firstLayer']}-{offer['endLayer']}" for offer in entry["offers"])
-        state = "jailed" if entry["jailed"] else "serving"
+        state = "jailed" if entry["jailed"] else "resting" if entry["provider"] in live["resting"] else "serving"
+        sessions = str(live["sessions"].get(entry["provider"], 0))
         stake, paid = format_func(int(entry["stake"])), format_func(int(entry["paid"]))
-        table.add_row(entry["provider"][:12], layers, str(entry["receipts"]), stake, paid, state)
+        table.add_row(entry["provider"][:12], layers, sessions, str(entry["receipts"]), stake, paid, state)
     return table
 
 

@@ -35,6 +35,7 @@ CREATE TABLE indexer.receipt (
     completion_tokens INT NOT NULL,
     amount NUMERIC NOT NULL,
     body JSONB NOT NULL,
+    received_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (provider, number)
 );
 CREATE INDEX ON indexer.receipt (job_id);

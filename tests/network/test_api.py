@@ -12,11 +12,14 @@ import openai
 import pytest
 import requests
 
+from api import TooManyRequests
+from api.limits import RateLimits
 from funcnet.network import Network
 from protocol.bls import sign
 from protocol.chain import struct_values
 from protocol.receipts import EvidenceRequest, StageReceipt
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.trees import verify_batch_proof
 from protocol.typed import ZERO32, Signed
 from protocol.wire import EvidenceAsk
 
@@ -174,6 +177,52 @@ def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, cli
     assert 0 < job["completion_tokens"] < 400
     assert len(job["receipts"]) == 3
     assert int(job["charged"]) > 0
+
+
+def test_receipt__anchored__comes_with_its_merkle_path_and_transaction(network: Network, client: openai.OpenAI) -> None:
+    job_id = extra(ask(client))["job_id"]
+
+    def anchored() -> Any:
+        answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
+        body = answer.json()
+        return body if body["status"] == "verified" and all(entry["anchor"] for entry in body["receipts"]) else None
+
+    job = network.wait(anchored, 60, "the verification of the job")
+    assert [stage["status"] for stage in job["stages"]] == ["verified"] * 3
+    for entry in job["receipts"]:
+        receipt = StageReceipt.from_json(entry["receipt"]["message"])
+        anchor = entry["anchor"]
+        proof = [bytes.fromhex(sibling.removeprefix("0x")) for sibling in anchor["proof"]]
+        root = network.chain.call("CommitmentLog", "batch", receipt.provider, anchor["batch_id"])[0]
+        assert verify_batch_proof(root, receipt.struct_hash(), proof)
+        assert network.chain.web3.eth.get_transaction_receipt(anchor["tx"])["status"] == 1
+
+
+def test_receipt__of_another_payer__is_404(network: Network) -> None:
+    headers = {"authorization": f"Bearer {network.api_key}"}
+    assert requests.get(f"{network.gateway_url}/v1/receipts/0x00", headers=headers, timeout=10).status_code == 404
+
+
+def test_url__unknown__is_404_in_the_same_shape(network: Network) -> None:
+    answer = requests.get(f"{network.gateway_url}/v1/nothing", timeout=10)
+    assert answer.status_code == 404
+    assert "GET /v1/nothing" in answer.json()["error"]["message"]
+
+
+def test_chat__too_often__is_429_with_the_headers(network: Network, client: openai.OpenAI) -> None:
+    answer = client.chat.completions.with_raw_response.create(model=MODEL, messages=QUESTION, max_tokens=1)
+    assert int(answer.headers["x-ratelimit-limit-requests"]) == 600
+    assert 0 <= int(answer.headers["x-ratelimit-remaining-requests"]) < 600
+    limits = RateLimits(per_minute=2)
+
+    async def thrice() -> None:
+        for _ in range(3):
+            await limits.take("key")
+
+    with pytest.raises(TooManyRequests, match="2 times a minute") as caught:
+        asyncio.run(thrice())
+    assert caught.value.status == 429
+    assert 0 < int(caught.value.extra_headers["retry-after"]) <= 61
 
 
 def test_receipt__verify_command__holds_and_a_changed_one_does_not(network: Network, client: openai.OpenAI, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""The pages as their users meet them: in a headless Chromium, against the shared network."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from funcnet.network import Network
+from tests.browser import browser
+
+SHOTS = Path(".funcnet/screenshots")
+DESKTOP, PHONE = {"width": 1200, "height": 800}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(chromium: Browser, network: Network) -> Iterator[Page]:
+    """A page that fails the test on a script's error or a request to another host."""
+    context = chromium.new_context(viewport=DESKTOP)  # type: ignore[arg-type]
+    page, faults = context.new_page(), []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    own = urlsplit(network.gateway_url).netloc
+    page.on("request", lambda request: faults.append(request.url) if urlsplit(request.url).netloc not in (own, "") else None)
+    yield page
+    context.close()
+    assert faults == []
+
+
+def open_chat(page: Page, network: Network) -> None:
+    page.goto(f"{network.gateway_url}/#key={network.api_key}")
+    expect(page.locator("#model option")).to_have_count(1)
+    assert network.api_key not in page.url
+
+
+def say(page: Page, words: str) -> None:
+    page.fill("#ask", words)
+    page.press("#ask", "Enter")
+
+
+def fits(page: Page) -> bool:
+    """No sideways scrolling."""
+    return bool(page.locator("html").evaluate("node => node.scrollWidth <= node.clientWidth"))
+
+
+def test_chat__answer__streams_shows_its_cost_and_becomes_verified(page: Page, network: Network) -> None:
+    open_chat(page, network)
+    page.fill("#tokens", "30")
+    page.fill("#temperature", "0")
+    say(page, "Name three colours.")
+    answer = page.locator(".turn.assistant")
+    expect(page.locator("#stop")).to_be_visible()
+    expect(answer.locator(".cost")).to_contain_text("FUNC", timeout=60_000)
+    expect(answer.locator(".text")).not_to_be_empty()
+    expect(answer.locator(".badge")).to_have_attribute("data-status", "verified", timeout=90_000)
+    page.screenshot(path=SHOTS / "chat-light.png")
+    answer.locator(".badge").click()
+    expect(page.locator("#receipt-body tbody tr")).to_have_count(3)
+    with page.expect_download() as download:
+        page.click("#receipt-body a")
+    assert network.api_key not in Path(download.value.path()).read_text()
+    page.screenshot(path=SHOTS / "receipt.png")
+    page.click("#close")
+    page.reload()
+    expect(page.locator(".turn")).to_have_count(2)
+    page.click("#theme")
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.reload()
+    assert fits(page)
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.screenshot(path=SHOTS / "chat-dark-phone.png")
+
+
+def test_chat__stopped__keeps_what_came_and_is_billed_for_it(page: Page, network: Network) -> None:
+    open_chat(page, network)
+    page.fill("#system", "You are a story teller.")
+    say(page, "Tell me a very long story about a sailor.")
+    text = page.locator(".turn.assistant .text")
+    expect(text).to_contain_text(re.compile(r"\w+ \w+"), timeout=60_000)
+    page.click("#stop")
+    expect(page.locator(".under")).to_contain_text("stopped")
+    expect(page.locator(".cost")).not_to_have_text("0 FUNC", timeout=30_000)
+    assert text.inner_text()
+    expect(page.locator("#send")).to_be_visible()
+
+
+def test_chat__wrong_key__says_so(page: Page, network: Network) -> None:
+    page.goto(network.gateway_url)
+    page.fill("#key", "fn-mistyped")
+    page.locator("#key").blur()
+    expect(page.locator("#key:invalid")).to_have_count(1)
+    say(page, "Hello")
+    expect(page.locator(".fault")).to_contain_text("well-formed")
+
+
+def test_network_page__shows_stages_jobs_batches_and_checks(page: Page, network: Network) -> None:
+    page.goto(f"{network.gateway_url}/network")
+    expect(page.locator(".stage")).to_have_count(len(network.plans))
+    for listing in ("providers", "jobs", "batches", "checks"):
+        expect(page.locator(f"#{listing} tbody tr").first).to_be_visible()
+    expect(page.locator("#disputes")).to_contain_text("No provider was ever accused")
+    page.screenshot(path=SHOTS / "network-light.png", full_page=True)
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert fits(page)
+    page.emulate_media(color_scheme="dark")
+    page.screenshot(path=SHOTS / "network-dark-phone.png", full_page=True)
