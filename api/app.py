@@ -27,11 +27,11 @@ from api.jobs import Job, Jobs
 from api.keys import ApiKey, KeyStore
 from api.legs import LegCloser
 from api.limits import RateLimits
+from api.models import Models
 from api.pages import pages
 from api.pipeline import StageFailed
 from api.routing import Router
 from api.settler import Settler
-from api.text import TextModel
 from protocol import ProtocolError, SettingsError, Unavailable, logs
 from protocol.database import async_pool, migrate
 from protocol.keystore import read_account
@@ -43,40 +43,27 @@ from protocol.wire import RouteStop
 log = structlog.get_logger()
 
 
-def load_models(listing: str) -> dict[str, TextModel]:
-    """``NAME=MODEL_ID=FOLDER`` entries, comma-separated. Raises SettingsError."""
-    models = {}
-    for entry in filter(None, listing.split(",")):
-        parts = entry.split("=")
-        if len(parts) != 3:
-            raise SettingsError(f"FUNCNET_MODELS: {entry!r} is not of the form NAME=MODEL_ID=FOLDER")
-        name, model_id, folder = parts
-        models[name] = TextModel.load(name, bytes.fromhex(model_id.removeprefix("0x")), Path(folder))
-    if not models:
-        raise SettingsError("FUNCNET_MODELS lists no model; set it to NAME=MODEL_ID=FOLDER")
-    return models
-
-
 def create_app(settings: GatewaySettings) -> FastAPI:
     """The application; connections open when it starts."""
     url = settings.database_url.get_secret_value()
     migrate(url, "api")
     chain = settings.chain()
     account = read_account(settings.require_keystore(), settings.password())
-    models = load_models(settings.models)
     pepper, admin = settings.key_pepper.get_secret_value(), settings.admin_token.get_secret_value()
     if len(pepper) < 32 or len(admin) < 32:
         raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
     pool = async_pool(url)
+    models = Models(settings.models, pool)
     keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
     limits, anchors = RateLimits(settings.requests_per_minute), Anchors(chain, budget)
     settler = Settler(budget, LegCloser(chain, account, budget))
     jobs = Jobs(chain, account, budget, router, settler)
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, [model.model_id for model in models.values()], router)
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open()
+        await models.restore()
         tasks = [asyncio.create_task(cover.run()), asyncio.create_task(settler.run())]
         yield
         for task in tasks:
@@ -113,6 +100,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     def list_models(_: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
         entries = [{"id": name, "object": "model", "created": 0, "owned_by": "0x" + model.model_id.hex()} for name, model in models.items()]
         return {"object": "list", "data": entries}
+
+    @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
+    async def add_model(request: schema.ModelRequest) -> dict[str, Any]:
+        model = await models.add(request.name, Path(request.folder))
+        return {"id": model.name, "object": "model", "model_id": "0x" + model.model_id.hex()}
 
     @app.post("/v1/keys", status_code=201, dependencies=[Depends(require_admin)])
     async def create_key(request: schema.KeyRequest) -> dict[str, Any]:

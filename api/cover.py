@@ -1,6 +1,7 @@
 """What stands behind the gateway's promises: payers' credit read from the chain, its own bond allocated to providers, receipts handed in."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
 from api.routing import Router
+from api.text import TextModel
 from protocol import ProtocolError
 from protocol.chain import Chain
 from protocol.database import AsyncPool
@@ -33,7 +35,7 @@ class Cover:
     budget: Budget
     pool: AsyncPool
     indexer_url: str
-    model_ids: list[bytes]
+    models: Mapping[str, TextModel]
     router: Router
 
     async def run(self) -> None:
@@ -56,7 +58,7 @@ class Cover:
 
     def _credit(self, payer: str, streams: list[tuple[str, bytes]]) -> int:
         gateway = self.account.address
-        free = [self.chain.call("PaymentEscrow", "available", payer, gateway, UNKNOWN_PROVIDER, model_id)[0] for model_id in self.model_ids]
+        free = [self.chain.call("PaymentEscrow", "available", payer, gateway, UNKNOWN_PROVIDER, model_id)[0] for model_id in self._model_ids()]
         redeemed = [self.chain.call("Settlement", "redeemedOf", payer, gateway, provider, model_id) for provider, model_id in streams]
         return max(free, default=0) + sum(redeemed)
 
@@ -66,13 +68,16 @@ class Cover:
         for row in rows:
             await self.refresh_credit(row["address"])
 
+    def _model_ids(self) -> set[bytes]:
+        return {model.model_id for model in self.models.values()}
+
     async def _allocate(self) -> None:
         await asyncio.to_thread(self._allocate_now)
 
     def _allocate_now(self) -> None:
         """Give each provider of a listed model its allocation, as far as the bond goes."""
         gateway = self.account.address
-        providers = {view[0] for model_id in self.model_ids for view in self.chain.call("ProviderRegistry", "offersFor", model_id)}
+        providers = {view[0] for model_id in self._model_ids() for view in self.chain.call("ProviderRegistry", "offersFor", model_id)}
         for provider in sorted(providers):
             if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION // 2:
                 self.router.backed.add(provider)

@@ -96,6 +96,14 @@ class KeyRequest(BaseModel):
     models: list[str] | None = None
 
 
+class ModelRequest(BaseModel):
+    """``POST /v1/models``. ``folder``: a prepared model folder on the gateway's machine."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=96)]
+    folder: str
+
+
 def completion(job: str, model: str, text: str, finish: str, usage: dict[str, int], extra: dict[str, Any]) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": None}
     return {**_head(job, model, "chat.completion"), "choices": [choice], "usage": usage, "function_network": extra}

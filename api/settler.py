@@ -17,7 +17,7 @@ from protocol.wire import SessionProgress
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 1.0
-RETRY_SECONDS = 3.0
+RETRY_SECONDS = 2.0
 FORGIVE_SECONDS = 900
 """After so long a leg for which nothing was issued counts as lost: its stage has dropped the session."""
 

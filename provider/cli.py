@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from eth_account.signers.local import LocalAccount
 
 from protocol import ProtocolError, SettingsError, logs
 from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
-from protocol.manifest import Manifest
+from protocol.manifest import TOLERANCE_FILE, Manifest
 from protocol.receipts import execution_class_id
-from protocol.settings import ProviderSettings
+from protocol.settings import ProviderSettings, read_password
 from protocol.typed import ZERO32
 from protocol.units import FUNC, format_func
 
@@ -21,9 +22,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 DataDir = Annotated[Path | None, typer.Option(help="where the agent keeps its state (FUNCNET_DATA_DIR)")]
+Model = Annotated[str | None, typer.Option(help="name of a model below FUNCNET_MODELS_DIR, in place of --model-dir")]
 Layers = Annotated[str | None, typer.Option(help="layers to serve, FIRST-END (FUNCNET_LAYERS)")]
-ColdKeystore = Annotated[Path, typer.Option(help="keystore of the owner's cold key")]
-ColdPassword = Annotated[Path, typer.Option(help="file with that keystore's password")]
+ColdKeystore = Annotated[Path | None, typer.Option(help="keystore of the owner's cold key; the one that init made where none is given")]
+ColdPassword = Annotated[Path | None, typer.Option(help="file with that keystore's password")]
 
 
 @app.command()
@@ -53,11 +55,13 @@ def init(
 
 @app.command()
 def register(
-    cold_keystore: ColdKeystore,
-    cold_password_file: ColdPassword,
-    operator: Annotated[str, typer.Option(help="address of the hot key")],
-    endpoint: Annotated[str, typer.Option(help="grpcs://HOST:PORT that others reach the stage at")],
+    cold_keystore: ColdKeystore = None,
+    cold_password_file: ColdPassword = None,
+    operator: Annotated[str | None, typer.Option(help="address of the hot key; the one that init made where none is given")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="grpcs://HOST:PORT that others reach the stage at; loopback where none is given")] = None,
+    port: Annotated[int | None, typer.Option(help="port of the loopback endpoint (FUNCNET_PORT)")] = None,
     data_dir: DataDir = None,
+    model: Model = None,
     model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
     layers: Layers = None,
     stake: Annotated[int, typer.Option(min=1, help="FUNC to stake")] = 20_000,
@@ -70,8 +74,12 @@ def register(
     from provider.hardware import measure
     from provider.tls import ensure_certificate
 
-    settings = ProviderSettings.load(data_dir=data_dir, model_dir=model_dir, layers=layers)
-    owner = read_account(cold_keystore, cold_password_file.read_text().strip())
+    settings = ProviderSettings.load(data_dir=data_dir, model_dir=model_dir, layers=layers, port=port).for_model(model)
+    owner = _cold(settings, cold_keystore, cold_password_file)
+    operator = operator or _operator(settings)
+    if endpoint is None and not settings.port:
+        raise SettingsError("no endpoint is given; give --endpoint grpcs://HOST:PORT, or --port where all run on this machine")
+    endpoint = endpoint or f"grpcs://127.0.0.1:{settings.port}"
     chain = settings.chain()
     model_id = Manifest.read(settings.model_dir).model_id
     first, end = settings.layer_range.first, settings.layer_range.end
@@ -89,16 +97,19 @@ def register(
         steps["staked"] = chain.send(owner, "Staking", "stake", owner.address, stake * FUNC)
     if chain.call("ProviderRegistry", "providerOf", operator) != owner.address:
         steps["registered"] = chain.send(owner, "ProviderRegistry", "register", operator, endpoint, digest)
-        steps["gpu"] = chain.send(owner, "ProviderRegistry", "registerGpu", gpu)
+        steps["described"] = chain.send(owner, "ProviderRegistry", "registerGpu", gpu)
     if not any(o[:4] == offer[:4] and o[7] for o in chain.call("ProviderRegistry", "offersOf", owner.address)):
         steps["offered"] = chain.send(owner, "ProviderRegistry", "makeOffer", offer)
+    if (warning := _uncalibrated(settings)) and not as_json:
+        print(warning, file=sys.stderr)
     _print({"provider": owner.address, "gpu": device.model, **steps}, as_json)
 
 
 @app.command()
 def start(
     data_dir: DataDir = None,
-    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None,
+    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER); that of init's keys where none is given")] = None,
+    model: Model = None,
     model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
     layers: Layers = None,
     port: Annotated[int | None, typer.Option(help="port to listen on (FUNCNET_PORT)")] = None,
@@ -108,8 +119,15 @@ def start(
     from provider.app import serve
 
     settings = ProviderSettings.load(data_dir=data_dir, owner=owner, model_dir=model_dir, layers=layers, port=port, fault=fault)
+    settings = settings.for_model(model)
+    if settings.keystore is None and (settings.data_dir / "operator.json").is_file():
+        settings.keystore, settings.keystore_password_file = settings.data_dir / "operator.json", settings.data_dir / "operator.password"
+    if not settings.owner and settings.keystore is not None:
+        operator = read_account(settings.keystore, settings.password()).address
+        found = settings.chain().call("ProviderRegistry", "providerOf", operator)
+        settings.owner = "" if int(found, 16) == 0 else found
     if not settings.owner:
-        raise SettingsError("no owner is set; give --owner or FUNCNET_OWNER, the address that staked")
+        raise SettingsError("no owner is set, and no provider has registered this operator key; run `provider-agent register`, or give --owner")
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))
 
@@ -145,11 +163,35 @@ def claim(data_dir: DataDir = None, owner: Annotated[str | None, typer.Option(he
 
 
 @app.command()
-def withdraw(cold_keystore: ColdKeystore, cold_password_file: ColdPassword) -> None:
+def withdraw(data_dir: DataDir = None, cold_keystore: ColdKeystore = None, cold_password_file: ColdPassword = None) -> None:
     """Pay out stake whose unbonding has ended to the owner."""
-    settings = ProviderSettings.load()
-    owner = read_account(cold_keystore, cold_password_file.read_text().strip())
+    settings = ProviderSettings.load(data_dir=data_dir)
+    owner = _cold(settings, cold_keystore, cold_password_file)
     print(settings.chain().send(owner, "Staking", "withdraw"))
+
+
+def _cold(settings: ProviderSettings, keystore: Path | None, password_file: Path | None) -> LocalAccount:
+    """The owner's account. Raises SettingsError where its keystore is not here."""
+    keystore = keystore or settings.data_dir / "owner.json"
+    if not keystore.is_file():
+        raise SettingsError(f"there is no keystore {keystore}; run `provider-agent init`, or give --cold-keystore")
+    return read_account(keystore, read_password(password_file or keystore.with_suffix(".password"), "--cold-password-file"))
+
+
+def _uncalibrated(settings: ProviderSettings) -> str | None:
+    """A warning where replays of these layers can give no verdict."""
+    table = settings.model_dir / TOLERANCE_FILE
+    ranges = [entry["layers"] for entry in json.loads(table.read_text())] if table.is_file() else []
+    if settings.layers in ranges:
+        return None
+    return f"layers {settings.layers} are not calibrated for this model ({', '.join(ranges) or 'nothing is'}): replays of them are inconclusive"
+
+
+def _operator(settings: ProviderSettings) -> str:
+    keystore = settings.data_dir / "operator.json"
+    if not keystore.is_file():
+        raise SettingsError(f"there is no keystore {keystore}; run `provider-agent init`, or give --operator")
+    return read_account(keystore, (settings.data_dir / "operator.password").read_text()).address
 
 
 def _print(body: dict[str, Any], as_json: bool) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from funcnet import model
 from funcnet.actors import Wallet, give_gas
-from funcnet.network import PLANS, Network, ProviderPlan, database_folder
+from funcnet.network import PLANS, Network, ProviderPlan
 from protocol.units import FUNC
 
 MORE_SPARES = (
@@ -25,8 +25,7 @@ def model_dir() -> Path:
 
 
 def fresh_network(root: Path, model_dir: Path, plans: tuple[ProviderPlan, ...], keep: bool = False) -> Network:
-    for stale in (root, database_folder(root)):
-        shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
     return Network(root, model_dir, print, plans, keep=keep)
 
 

@@ -11,7 +11,7 @@ from psycopg import Error as DatabaseError
 from protocol import ProtocolError, SettingsError, logs
 from protocol.database import migrate, open_pool
 from protocol.keystore import read_account, read_keystore
-from protocol.manifest import Manifest
+from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings, read_password
 from verifier import VerifierError
 from verifier.duty import Duties
@@ -38,15 +38,15 @@ class Service:
         bls_password = read_password(settings.bls_keystore_password_file, "FUNCNET_BLS_KEYSTORE_PASSWORD_FILE")
         secret = read_keystore(settings.bls_keystore, bls_password)
         self.store = Store(open_pool(url), self.account.address)
-        self.model_id = Manifest.read(settings.model_dir).model_id
+        self.shelf = ModelShelf(settings.models_dir)
         self.evidence = EvidenceClient(self.chain, self.account)
         posting = int(self.chain.call("VerifierSet", "postingEpochs"))
         self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
         self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence)
         self.queue = celery_app(settings)
         self.head: tuple[int, bytes | None] = (-1, None)
-        self.attested = False
-        self.attest_sent = False
+        self.attested: set[bytes] = set()
+        self.attest_sent: set[bytes] = set()
 
     def step(self) -> None:
         """Everything once. A step that fails is logged and does not keep the others from running."""
@@ -83,15 +83,15 @@ class Service:
         self.judging.open_disputes(lambda provider, batch_id: asyncio.run(self.evidence.batch(provider, batch_id)))
 
     def _attest(self) -> None:
-        if self.attested:
-            return
-        model = self.chain.call("ModelRegistry", "model", self.model_id)
-        if model[1] == bytes(32):
-            return
-        if not self.attest_sent:
-            self.queue.send_task(ATTEST_TASK, (self.model_id.hex(), model[4].hex()))
-            self.attest_sent = True
-        self.attested = self.judging.attest(self.model_id)
+        for model_id in self.shelf.folders().keys() - self.attested:
+            model = self.chain.call("ModelRegistry", "model", model_id)
+            if model[1] == bytes(32):
+                continue
+            if model_id not in self.attest_sent:
+                self.queue.send_task(ATTEST_TASK, (model_id.hex(), model[4].hex()))
+                self.attest_sent.add(model_id)
+            if self.judging.attest(model_id):
+                self.attested.add(model_id)
 
 
 async def serve(settings: VerifierSettings) -> None:

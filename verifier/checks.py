@@ -12,9 +12,10 @@ from inference.classes import ExecutionClass, rows_from_bytes
 from inference.compare import StageTolerance, Verdict, judge, row_errors, statistics
 from inference.executor import StageExecutor
 from inference.loader import load_stage
+from inference.prepare import read_tolerances
 from inference.replay import Replay, mean_token_margin, replay_stage
 from protocol.duties import replay_commitment
-from protocol.manifest import Manifest
+from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
 from protocol.typed import ZERO32
 from protocol.units import LayerRange
@@ -32,6 +33,23 @@ class CheckResult:
     commitment: bytes = ZERO32
     opening: bytes = ZERO32
     detail: dict[str, float | str] | None = None
+
+
+class Replayers:
+    """A replayer for each model that is on this machine."""
+
+    def __init__(self, shelf: ModelShelf) -> None:
+        self.shelf = shelf
+        self._known: dict[bytes, Replayer] = {}
+
+    def of(self, model_id: bytes) -> "Replayer | None":
+        """None for a model that is not here."""
+        if model_id not in self._known:
+            folder = self.shelf.folders().get(model_id)
+            if folder is None:
+                return None
+            self._known[model_id] = Replayer(folder, read_tolerances(folder))
+        return self._known[model_id]
 
 
 class Replayer:
@@ -94,7 +112,7 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
 
 async def check(
     client: EvidenceClient,
-    replayer: Replayer,
+    replayers: Replayers,
     provider: str,
     number: int,
     duty_signature: bytes,
@@ -107,6 +125,9 @@ async def check(
     """
     try:
         rows_in = await client.rows(provider, number, ROWS_IN, duty_signature, dispute_id)
+        replayer = replayers.of(rows_in.receipt.model_id)
+        if replayer is None:
+            return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": f"model 0x{rows_in.receipt.model_id.hex()} is not on this machine"})
         replay = replayer.replay(rows_in)
         opening = secrets.token_bytes(32)
         commitment = replay_commitment(opening, np.ascontiguousarray(replay.rows, dtype="<f4").tobytes())

@@ -8,14 +8,14 @@ import torch
 import transformers
 
 from inference.compare import Verdict, tolerance_root
-from inference.prepare import read_tolerances
 from protocol import logs
 from protocol.database import open_pool
 from protocol.keystore import read_account
+from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings
 from verifier import EvidenceMissing
 from verifier.attest import within_tolerance
-from verifier.checks import Replayer, check
+from verifier.checks import Replayers, check
 from verifier.evidence import EvidenceClient
 from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
 from verifier.store import CheckKey, Store
@@ -35,8 +35,7 @@ def main() -> None:
     account = read_account(settings.require_keystore(), settings.password())
     store = Store(open_pool(settings.database_url.get_secret_value()), account.address)
     client = EvidenceClient(settings.chain(), account)
-    table = read_tolerances(settings.model_dir)
-    replayer = Replayer(settings.model_dir, table)
+    replayers = Replayers(ModelShelf(settings.models_dir))
     app = celery_app(settings)
 
     @app.task(name=CHECK_TASK)
@@ -51,7 +50,7 @@ def main() -> None:
             store.committed(key, commitment, opening)
 
         try:
-            result = asyncio.run(check(client, replayer, provider, number, signature, dispute_id, committed))
+            result = asyncio.run(check(client, replayers, provider, number, signature, dispute_id, committed))
         except EvidenceMissing as error:
             if row["attempts"] >= WITHHELD_AFTER:
                 store.finish(key, Verdict.WITHHELD, {"reason": str(error)})
@@ -64,9 +63,9 @@ def main() -> None:
 
     @app.task(name=ATTEST_TASK)
     def run_attest(model_id: str, registered_root: str) -> None:
-        subject = f"tolerance/{model_id}"
-        same = tolerance_root(table).hex() == registered_root and replayer.manifest.model_id.hex() == model_id
-        ok = same and within_tolerance(replayer, table)
+        subject, replayer = f"tolerance/{model_id}", replayers.of(bytes.fromhex(model_id))
+        table = [] if replayer is None else list(replayer.tolerances.values())
+        ok = replayer is not None and tolerance_root(table).hex() == registered_root and within_tolerance(replayer, table)
         store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
         log.info("tolerance table", model=model_id[:16], reproduced=ok)
 

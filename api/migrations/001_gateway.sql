@@ -32,6 +32,12 @@ CREATE TABLE api.voucher (
     PRIMARY KEY (payer, provider, model_id)
 );
 
+-- Models that were listed while the gateway ran, beside those of its settings.
+CREATE TABLE api.model (
+    name TEXT PRIMARY KEY,
+    folder TEXT NOT NULL
+);
+
 CREATE SEQUENCE api.nonce;
 
 -- reserved: what is set aside for legs that are not settled; charged: the sum of what was issued for the others.

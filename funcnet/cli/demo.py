@@ -15,7 +15,7 @@ from rich.table import Table
 
 from funcnet import FuncnetError
 from funcnet import model as models
-from funcnet.network import Network, database_folder
+from funcnet.network import Network
 from funcnet.scenario import Scenario
 from protocol import ProtocolError
 from protocol.units import format_func
@@ -48,8 +48,7 @@ def demo(
         raise FuncnetError("the prompt is empty; give --prompt some words")
     folder = models.prepare_bundled(root, step).resolve()
     network_root = root.resolve() / "demo"
-    for stale in (network_root, database_folder(network_root)):
-        shutil.rmtree(stale, ignore_errors=True)
+    shutil.rmtree(network_root, ignore_errors=True)
     network = Network(network_root, folder, step)
     scenario = Scenario(network, prompt, max_tokens, step, piece)
     try:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from funcnet import FuncnetError
+from funcnet import FuncnetError, actors
 from funcnet import model as models
+from funcnet.local import LocalNetwork
 
 app = typer.Typer(no_args_is_help=True, help="Prepare models for the network.")
 Root = Annotated[Path, typer.Option(help="folder of the network's files (FUNCNET_DATA_DIR)", envvar="FUNCNET_DATA_DIR")]
@@ -26,6 +27,34 @@ def prepare(
     target = root / "models" / source.stem.lower()
     models.run_prepare(source, target)
     print(target)
+
+
+@app.command()
+def add(
+    source: Annotated[str, typer.Argument(help="GGUF file, folder of safetensors, or hub id")],
+    name: Annotated[str | None, typer.Option(help="what the gateway calls it; the source's name where none is given")] = None,
+    cuts: Annotated[str, typer.Option(help="layers to calibrate cuts at, as in 4,8; in thirds where none are given")] = "",
+    root: Root = Path(".funcnet"),
+) -> None:
+    """Prepare a model, register it with its creator's royalty, and list it in the network that `funcnet up` runs."""
+    network = LocalNetwork.find(root)
+    found = models.fetch(source, root)
+    name = name or found.resolve().stem.lower()
+    if not models.NAME_PATTERN.fullmatch(name):
+        raise FuncnetError(f"{name!r} is no name for a model; give --name with letters, digits, dots and dashes")
+    try:
+        wanted = [int(cut) for cut in cuts.split(",") if cut]
+    except ValueError:
+        raise FuncnetError(f"--cuts {cuts!r} is no list of layers; give it as in 4,8") from None
+    folder = (root / "models" / name).resolve()
+    models.run_prepare(found, folder, wanted)
+    manifest = models.manifest(folder)
+    creator = network.wallet("creator").account()
+    actors.register_model(network.chain, creator, manifest.root, manifest.layer_count, models.tolerance_root(folder), name)
+    network.list_model(name, folder)
+    print(f"{name} is registered as 0x{manifest.model_id.hex()}, {manifest.layer_count} layers. Calibrated for layers:")
+    print("  " + ", ".join(models.calibrated(folder)))
+    print(f"serve it with `provider-agent start --model {name} --layers 0-{manifest.layer_count}`; docs/using.md shows each step")
 
 
 @app.command()

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from funcnet import FuncnetError
 from funcnet import model as models
+from funcnet.local import home, running
 from funcnet.network import Network
 from funcnet.state import NetworkState
 from protocol.units import format_func
@@ -30,13 +31,15 @@ def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when
     """Start the demo's network and keep it running; Ctrl-C stops it, and the next start goes on where it stopped."""
     console = Console(stderr=as_json, highlight=False)
     signal.signal(signal.SIGTERM, _interrupt)
-    home = _home(root)
-    if (pid := _running(home)) is not None:
+    here = home(root)
+    if (pid := running(root)) is not None:
         raise FuncnetError(f"a network runs already (process {pid}); see `funcnet status`, or end it with `funcnet down`")
     folder = models.prepare_bundled(root, console.print).resolve()
-    network = Network(home, folder, console.print, keep=True)
+    network = Network(here, folder, console.print, keep=True)
     try:
-        (home / "up.pid").write_text(str(os.getpid()))
+        (here / "up.pid").write_text(str(os.getpid()))
+        told = {"rpc_url": network.rpc_url, "deployment": str(network.deployment_file), "models_dir": str(folder.parent)}
+        (here / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
         network.start()
         if as_json:
             print(json.dumps(_told(network)), flush=True)
@@ -46,17 +49,17 @@ def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         network.stop()
-        (home / "up.pid").unlink(missing_ok=True)
+        (here / "up.pid").unlink(missing_ok=True)
 
 
 def down(root: Root = Path(".funcnet")) -> None:
     """Stop the network that `funcnet up` runs; its state stays."""
-    pid = _running(_home(root))
+    pid = running(root)
     if pid is None:
         raise FuncnetError("no network runs here; start one with `funcnet up`")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
-    while _running(_home(root)) is not None:
+    while running(root) is not None:
         if time.monotonic() > deadline:
             raise FuncnetError(f"process {pid} still runs after {DOWN_SECONDS} s; see `funcnet logs`")
         time.sleep(0.2)
@@ -65,12 +68,11 @@ def down(root: Root = Path(".funcnet")) -> None:
 
 def status(root: Root = Path(".funcnet"), as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
     """Whether the network runs, and where its parts are."""
-    home = _home(root)
-    if not (home / "network.json").is_file():
+    if not (home(root) / "network.json").is_file():
         raise FuncnetError(f"there is no network below {root}; start one with `funcnet up`")
-    state = NetworkState.load(home, ())
+    state = NetworkState.load(home(root), ())
     gateway = f"http://127.0.0.1:{state.ports['gateway']}"
-    body = {"running": _running(home), "ready": _ready(gateway), "gateway": gateway, "indexer": f"http://127.0.0.1:{state.ports['indexer']}"}
+    body = {"running": running(root), "ready": _ready(gateway), "gateway": gateway, "indexer": f"http://127.0.0.1:{state.ports['indexer']}"}
     if as_json:
         print(json.dumps(body))
         return
@@ -84,7 +86,7 @@ def logs(
     root: Root = Path(".funcnet"),
 ) -> None:
     """The end of a process's log."""
-    folder = _home(root) / "logs"
+    folder = home(root) / "logs"
     known = sorted(file.stem for file in folder.glob("*.log"))
     if name not in known:
         raise FuncnetError(f"there is no log of {name!r}; known: {', '.join(known) or 'none yet'}")
@@ -107,7 +109,12 @@ def _watch(network: Network, console: Console) -> None:
     body = {"model": network.model_dir.name, "messages": [{"role": "user", "content": "Hello"}]}
     gateway = network.gateway_url
     told = {"chat": f"{gateway}/#key={network.api_key}", "network": f"{gateway}/network", "gateway": f"{gateway}/v1"}
-    told |= {"indexer": network.indexer_url, "rpc": network.rpc_url, "api key": network.api_key}
+    told |= {
+        "settings": f"export FUNCNET_SETTINGS={network.root / 'settings.toml'}",
+        "indexer": network.indexer_url,
+        "rpc": network.rpc_url,
+        "api key": network.api_key,
+    }
     for name, value in told.items():
         console.print(f"{name:8} {value}", soft_wrap=True, markup=False)
     console.print(
@@ -148,20 +155,6 @@ def _table(network: Network) -> Table:
         stake, paid = format_func(int(entry["stake"])), format_func(int(entry["paid"]))
         table.add_row(entry["provider"][:12], layers, sessions, str(entry["receipts"]), stake, paid, state)
     return table
-
-
-def _home(root: Path) -> Path:
-    return root.resolve() / "network"
-
-
-def _running(home: Path) -> int | None:
-    """The process of `funcnet up`, None where it is gone."""
-    try:
-        pid = int((home / "up.pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
 
 
 def _ready(gateway: str) -> bool:

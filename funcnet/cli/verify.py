@@ -1,6 +1,8 @@
-"""``funcnet verify``: check a receipt offline, or against the chain."""
+"""``funcnet verify``: check receipts offline, against the chain, or by replaying the work."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,56 +10,114 @@ import typer
 
 from funcnet import FuncnetError
 from protocol import BadSignature
-from protocol.chain import Chain, Deployment
-from protocol.receipts import Checkpoint, StageReceipt, job_cost
+from protocol.chain import Chain, Deployment, struct_values
+from protocol.receipts import Checkpoint, Countersignature, StageReceipt, job_cost
+from protocol.trees import verify_batch_proof
 from protocol.typed import Domain, Signed, receipts_domain
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="a receipt, or an answer's list of receipts, as JSON")],
+    file: Annotated[Path, typer.Argument(help="a receipt, an answer's list of receipts, or what GET /v1/receipts/{id} gives, as JSON")],
     deployment: Annotated[Path, typer.Option(help="deployment file", envvar="FUNCNET_DEPLOYMENT")] = Path("deployments/31337.json"),
-    rpc: Annotated[str | None, typer.Option(help="also ask this node whether the signers are the providers' operators")] = None,
+    rpc: Annotated[str | None, typer.Option(help="also compare signers and batches with this node's chain")] = None,
+    replay: Annotated[bool, typer.Option(help="also fetch the rows as their payer and run the stages again; needs --rpc and --keystore")] = False,
+    keystore: Annotated[Path | None, typer.Option(help="the payer's keystore, for --replay")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="its password; beside the keystore where none is given")] = None,
+    model_dir: Annotated[Path, typer.Option(help="folder of the model, for --replay", envvar="FUNCNET_MODEL_DIR")] = Path(
+        ".funcnet/models/smollm2-135m-instruct"
+    ),
 ) -> None:
-    """Check signatures, amounts and checkpoints of receipts."""
+    """Check receipts: signatures, amounts, checkpoints and Merkle paths; with --rpc the chain, with --replay the work itself."""
     try:
         body = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise FuncnetError(f"{file} holds no JSON: {error}") from error
-    entries = body if isinstance(body, list) else body.get("receipts", [body])
+    entries = body if isinstance(body, list) else body.get("receipts", [body]) if isinstance(body, dict) else []
+    if not entries:
+        raise FuncnetError(f"{file} holds no receipt")
     placed = Deployment.read(deployment)
     domain = receipts_domain(placed.chain_id, placed.addresses["CommitmentLog"])
     chain = None if rpc is None else Chain(rpc, placed)
+    signers = {signer for entry in entries if (signer := _signer(entry, domain))}
     for entry in entries:
-        print(check(entry, domain, chain))
+        print(check(entry, domain, chain, signers if len(entries) > 1 else set()))
+    if not replay:
+        return
+    if rpc is None or keystore is None:
+        raise FuncnetError("--replay asks the providers in the payer's name: give --rpc and --keystore")
+    secret = password_file or keystore.with_suffix(".password")
+    command = [sys.executable, "-m", "verifier.replay", str(file), "--rpc", rpc, "--deployment", str(deployment)]
+    command += ["--keystore", str(keystore), "--password-file", str(secret), "--model-dir", str(model_dir)]
+    if subprocess.run(command, check=False).returncode:
+        raise FuncnetError("the replay did not confirm every receipt; the lines above say why")
 
 
-def check(entry: dict[str, Any], domain: Domain, chain: Chain | None) -> str:
-    """One line of what holds. Raises FuncnetError with the first thing that does not."""
+def _signer(entry: dict[str, Any], domain: Domain) -> str | None:
     try:
-        raw, point_raw = entry.get("receipt", entry), entry.get("checkpoint")
+        raw = entry.get("receipt", entry)
+        return StageReceipt.from_json(raw["message"]).signer(domain, Signed(**raw).signature_bytes)
+    except (BadSignature, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def check(entry: dict[str, Any], domain: Domain, chain: Chain | None, others: set[str]) -> str:
+    """One line of what holds. Raises FuncnetError with the first thing that does not. ``others`` signed the receipts beside this one: one of
+    them must have countersigned."""
+    try:
+        raw, anchor = entry.get("receipt", entry), entry.get("anchor")
         receipt = StageReceipt.from_json(raw["message"])
         signer = receipt.signer(domain, Signed(**raw).signature_bytes)
-        due = job_cost(
-            receipt.prompt_tokens,
-            receipt.cached_count,
-            receipt.completion_tokens,
-            receipt.input_price,
-            receipt.cached_price,
-            receipt.output_price,
-        )
-        if due != receipt.amount:
-            raise FuncnetError(f"receipt {receipt.number}: the amount is {receipt.amount} wei, its tokens and prices give {due}")
-        if point_raw is not None:
-            point = Checkpoint.from_json(point_raw["message"])
-            point.require_signer(domain, Signed(**point_raw).signature_bytes, signer)
-            if point.struct_hash() != receipt.checkpoint:
-                raise FuncnetError(f"receipt {receipt.number}: the checkpoint is not the one that the receipt names")
-    except (BadSignature, ValueError, KeyError, TypeError) as error:
+        told = [_check_amount(receipt), *_check_checkpoint(entry, receipt, domain, signer, others)]
+        root = None if anchor is None else _hex(anchor["root"])
+        if anchor is not None:
+            if not verify_batch_proof(_hex(anchor["root"]), receipt.struct_hash(), [_hex(sibling) for sibling in anchor["proof"]]):
+                raise FuncnetError(f"receipt {receipt.number}: the Merkle path does not lead to the root {anchor['root']}")
+            told.append(f"Merkle path of batch {anchor['batch_id']}")
+    except (BadSignature, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FuncnetError(f"not a valid receipt: {error}") from error
-    words = f"receipt {receipt.number} of {receipt.provider}, layers {receipt.layers}: signature, amount and checkpoint hold"
+    words = f"receipt {receipt.number} of {receipt.provider}, layers {receipt.layers}: {', '.join(told)} hold"
     if chain is None:
         return f"{words}; signer {signer} not compared with the chain (give --rpc)"
+    return f"{words}; {_check_chain(chain, receipt, signer, anchor, root)}"
+
+
+def _check_amount(receipt: StageReceipt) -> str:
+    prices = (receipt.input_price, receipt.cached_price, receipt.output_price)
+    due = job_cost(receipt.prompt_tokens, receipt.cached_count, receipt.completion_tokens, *prices)
+    if due != receipt.amount:
+        raise FuncnetError(f"receipt {receipt.number}: the amount is {receipt.amount} wei, its tokens and prices give {due}")
+    return "signature, amount"
+
+
+def _check_checkpoint(entry: dict[str, Any], receipt: StageReceipt, domain: Domain, signer: str, others: set[str]) -> list[str]:
+    """The checkpoint that the receipt names, and the next stage's countersignature on it."""
+    if entry.get("checkpoint") is None:
+        return []
+    point = Checkpoint.from_json(entry["checkpoint"]["message"])
+    point.require_signer(domain, Signed(**entry["checkpoint"]).signature_bytes, signer)
+    if point.struct_hash() != receipt.checkpoint:
+        raise FuncnetError(f"receipt {receipt.number}: the checkpoint is not the one that the receipt names")
+    if entry.get("countersignature") is None or not others:
+        return ["checkpoint"]
+    word = Countersignature.from_json(entry["countersignature"]["message"])
+    if (word.checkpoint, word.root) != (point.struct_hash(), point.root_out):
+        raise FuncnetError(f"receipt {receipt.number}: the countersignature is for another checkpoint")
+    if (by := word.signer(domain, Signed(**entry["countersignature"]).signature_bytes)) not in others - {signer}:
+        raise FuncnetError(f"receipt {receipt.number}: the countersignature is by {by}, who signed no receipt of this job")
+    return ["checkpoint", "countersignature"]
+
+
+def _check_chain(chain: Chain, receipt: StageReceipt, signer: str, anchor: dict[str, Any] | None, root: bytes | None) -> str:
     if chain.call("ProviderRegistry", "providerOf", signer) != receipt.provider:
         raise FuncnetError(f"receipt {receipt.number} is signed by {signer}, which is no operator of {receipt.provider}")
-    anchored = chain.call("CommitmentLog", "lastNumber", receipt.provider) >= receipt.number
-    return f"{words}; signed by the provider's operator; {'anchored' if anchored else 'not anchored yet'}"
+    if anchor is None:
+        anchored = chain.call("CommitmentLog", "lastNumber", receipt.provider) >= receipt.number
+        return f"signed by the provider's operator; {'anchored' if anchored else 'not anchored yet'}"
+    batch = struct_values("CommitmentLog", "batch", chain.call("CommitmentLog", "batch", receipt.provider, anchor["batch_id"]))
+    if batch["root"] != root:
+        raise FuncnetError(f"receipt {receipt.number}: batch {anchor['batch_id']} has another root on chain")
+    return f"signed by the provider's operator; anchored in batch {anchor['batch_id']}"
+
+
+def _hex(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))

@@ -179,17 +179,22 @@ def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, cli
     assert int(job["charged"]) > 0
 
 
-def test_receipt__anchored__comes_with_its_merkle_path_and_transaction(network: Network, client: openai.OpenAI) -> None:
+@pytest.fixture(scope="module")
+def verified_job(network: Network, client: openai.OpenAI) -> dict[str, Any]:
+    """What the gateway says of a job once it is verified."""
     job_id = extra(ask(client))["job_id"]
 
-    def anchored() -> Any:
+    def verified() -> Any:
         answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
         body = answer.json()
         return body if body["status"] == "verified" and all(entry["anchor"] for entry in body["receipts"]) else None
 
-    job = network.wait(anchored, 60, "the verification of the job")
-    assert [stage["status"] for stage in job["stages"]] == ["verified"] * 3
-    for entry in job["receipts"]:
+    return dict(network.wait(verified, 60, "the verification of the job"))
+
+
+def test_receipt__anchored__comes_with_its_merkle_path_and_transaction(network: Network, verified_job: dict[str, Any]) -> None:
+    assert [stage["status"] for stage in verified_job["stages"]] == ["verified"] * 3
+    for entry in verified_job["receipts"]:
         receipt = StageReceipt.from_json(entry["receipt"]["message"])
         anchor = entry["anchor"]
         proof = [bytes.fromhex(sibling.removeprefix("0x")) for sibling in anchor["proof"]]
@@ -225,19 +230,61 @@ def test_chat__too_often__is_429_with_the_headers(network: Network, client: open
     assert 0 < int(caught.value.extra_headers["retry-after"]) <= 61
 
 
-def test_receipt__verify_command__holds_and_a_changed_one_does_not(network: Network, client: openai.OpenAI, tmp_path: Path) -> None:
-    file = tmp_path / "answer.json"
-    receipts = extra(ask(client))["receipts"]
-    file.write_text(json.dumps(receipts))
-    command = [str(Path(sys.executable).parent / "funcnet"), "verify", str(file), "--deployment", str(network.deployment_file)]
-    done = subprocess.run([*command, "--rpc", network.rpc_url], capture_output=True, text=True, check=False)
+def verify(network: Network, file: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "funcnet"), "verify", str(file), "--deployment", str(network.deployment_file), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(verified_job))
+    offline = verify(network, file)
+    assert offline.stdout.count("signature, amount, checkpoint") == 3, offline.stderr
+    assert offline.stdout.count("Merkle path of batch") == 3
+    payer = network.wallet("payer").path
+    done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(payer), "--model-dir", str(network.model_dir))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("signed by the provider's operator") == 3
-    receipts[0]["receipt"]["message"]["amount"] = 1
-    file.write_text(json.dumps(receipts))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.count("signed by the provider's operator; anchored in batch") == 3
+    assert done.stdout.count(": PASS, mean error") == 3
+
+
+def test_receipt__verify_command__names_what_was_changed(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:
+    def changed(**values: Any) -> dict[str, Any]:
+        entry = json.loads(json.dumps(verified_job["receipts"][0]))
+        for path, value in values.items():
+            *parents, last = path.split("__")
+            target = entry
+            for parent in parents:
+                target = target[parent]
+            target[last] = value
+        return dict(entry)
+
+    forged: dict[str, Any] = {
+        "its tokens and prices give": changed(receipt__message__amount=1),
+        "the Merkle path does not lead to the root": changed(anchor__proof=["0x" + "11" * 32]),
+        "the countersignature is for another checkpoint": [changed(countersignature__message__root="0x" + "11" * 32), verified_job["receipts"][1]],
+        "who signed no receipt of this job": [verified_job["receipts"][0], verified_job["receipts"][2]],
+        "not a valid receipt": changed(receipt__message={}),
+    }
+    file = tmp_path / "forged.json"
+    for words, entry in forged.items():
+        file.write_text(json.dumps(entry))
+        done = verify(network, file)
+        assert done.returncode == 1
+        assert words in done.stderr
+    file.write_text("[]")
+    assert "holds no receipt" in verify(network, file).stderr
+    file.write_text(json.dumps(verified_job))
+    assert "give --rpc and --keystore" in verify(network, file, "--replay").stderr
+
+
+def test_replay__by_a_stranger__is_refused(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(verified_job))
+    stranger = network.wallet("creator").path
+    done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(stranger), "--model-dir", str(network.model_dir))
     assert done.returncode == 1
-    assert "its tokens and prices give" in done.stderr
+    assert "not replayed" in done.stderr
 
 
 def evidence_ask(network: Network, requester: str, provider: str, part: int = 0, duty: bytes = b"", number: int = 1) -> EvidenceAsk:

@@ -226,15 +226,14 @@ def test_database__killed_in_mid_stream__the_stream_goes_on_and_is_billed_once_i
     conserved(network)
 
 
-@pytest.mark.parametrize("name", ["indexer", "verifier-1", "verifier-1-worker", "chain"])
-def test_part__killed_while_jobs_run__serving_goes_on_and_the_jobs_are_verified(network: Network, client: openai.OpenAI, name: str) -> None:
+def test_parts__killed_one_after_another_while_jobs_run__serving_goes_on_and_all_jobs_are_verified(network: Network, client: openai.OpenAI) -> None:
     jobs = []
-    for _ in range(2):
+    for name in ("indexer", "verifier-1", "verifier-1-worker", "chain"):
         jobs.append(extra(ask(client))["job_id"])
-    network.supervisor.kill(name)
-    jobs.append(extra(ask(client))["job_id"])
-    network.heal()
-    jobs.append(extra(ask(client))["job_id"])
+        network.supervisor.kill(name)
+        jobs.append(extra(ask(client))["job_id"])
+        assert network.heal() == [name]
+        jobs.append(extra(ask(client))["job_id"])
 
     def verified() -> bool:
         try:
@@ -242,7 +241,7 @@ def test_part__killed_while_jobs_run__serving_goes_on_and_the_jobs_are_verified(
         except requests.RequestException:
             return False
 
-    network.wait(verified, 90, f"the verification of {jobs}")
+    network.wait(verified, 120, f"the verification of {jobs}")
     conserved(network)
 
 

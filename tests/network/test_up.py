@@ -1,15 +1,28 @@
 """``funcnet up`` as its user runs it: started, used, stopped, started again on everything it had."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 import requests
 
-FUNCNET = str(Path(sys.executable).parent / "funcnet")
+from funcnet import FuncnetError
+from funcnet.model import fetch
+from funcnet.processes import free_port
+from tests.network.test_api import extra
+
+BIN = Path(sys.executable).parent
+FUNCNET = str(BIN / "funcnet")
+MODEL = "smollm2-135m-instruct"
 
 
 def start(root: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
@@ -33,7 +46,7 @@ def ask(told: dict[str, Any]) -> Any:
 
 
 def test_up__stopped_and_started_again__keeps_key_chain_and_books(tmp_path: Path) -> None:
-    (tmp_path / "models").symlink_to(Path(".funcnet/models").resolve())
+    shutil.copytree(Path(".funcnet/models") / MODEL, tmp_path / "models" / MODEL)
     process, first = start(tmp_path)
     try:
         before = ask(first)
@@ -57,8 +70,78 @@ def test_up__stopped_and_started_again__keeps_key_chain_and_books(tmp_path: Path
         assert state["ready"] is True
         log = subprocess.run([FUNCNET, "logs", "provider-1", "--root", str(tmp_path)], capture_output=True, text=True, check=True)
         assert "event=ready" in log.stdout
+        heals(second)
+        brings_its_own_model(second, tmp_path)
     finally:
         stop(process, tmp_path)
+
+
+def heals(told: dict[str, Any]) -> None:
+    """A provider that is killed while it streams is replaced for the client, and started again."""
+    with openai.OpenAI(base_url=f"{told['gateway']}/v1", api_key=told["api_key"], max_retries=0) as client:
+        story = {"model": told["model"], "messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 40, "temperature": 0}
+        last: dict[str, Any] = {}
+        for count, chunk in enumerate(client.chat.completions.create(stream=True, **story)):
+            if count == 10:
+                os.kill(told["pids"]["provider-2"], signal.SIGKILL)
+            last = (chunk.model_extra or {}).get("function_network") or last
+    assert len(last["replaced"]) == 1
+    assert len(last["token_ids"]) == 40
+
+
+def brings_its_own_model(told: dict[str, Any], root: Path) -> None:
+    """A second architecture is added to the running network and served by a provider of its own, step by step as docs/using.md says."""
+    environment = {**os.environ, "FUNCNET_SETTINGS": str(root / "network" / "settings.toml"), "HF_HUB_OFFLINE": "1"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("python", "-m", "tests.tiny", str(root / "models" / MODEL), str(root / "tiny-qwen3"))
+    assert "0-12" in run("funcnet", "model", "add", str(root / "tiny-qwen3"), "--root", str(root))
+    mine, port = str(root / "mine"), str(free_port())
+    keys = json.loads(run("provider-agent", "init", "--data-dir", mine, "--light", "--json"))
+    run("funcnet", "wallet", "fund", keys["owner"], keys["operator"], "--root", str(root))
+    stage = ("--data-dir", mine, "--model", "tiny-qwen3", "--layers", "0-12", "--port", port)
+    run("provider-agent", "register", *stage)
+    with (root / "mine.log").open("w") as log, subprocess.Popen([str(BIN / "provider-agent"), "start", *stage], env=environment, stderr=log) as agent:
+        try:
+            job = extra(wait(lambda: answer(told, "tiny-qwen3"), "an answer of the second model"))["job_id"]
+            headers = {"authorization": f"Bearer {told['api_key']}"}
+
+            def verified() -> bool:
+                return bool(requests.get(f"{told['gateway']}/v1/receipts/{job}", headers=headers, timeout=10).json()["status"] == "verified")
+
+            wait(verified, "the verification of the second model's job")
+        finally:
+            agent.terminate()
+
+
+def answer(told: dict[str, Any], model: str) -> Any:
+    try:
+        return ask({**told, "model": model})
+    except openai.InternalServerError:
+        return None
+
+
+def wait(happened: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 60
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.5)
+    return found
+
+
+def test_model_add__bad_source_or_no_network__says_what_to_do(tmp_path: Path) -> None:
+    for source, words in (("nothing-here", "no network runs"), (str(tmp_path), "no network runs")):
+        done = subprocess.run([FUNCNET, "model", "add", source, "--root", str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+    with pytest.raises(FuncnetError, match="no hub id"):
+        fetch("nothing-here", tmp_path)
+    with pytest.raises(FuncnetError, match="could not be downloaded from the hub"):
+        fetch("nobody/no-such-model", tmp_path)
 
 
 def test_down_and_logs__nothing_there__say_what_to_do(tmp_path: Path) -> None:

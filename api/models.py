@@ -1,0 +1,63 @@
+"""The models that this gateway lists: from its settings, and those added while it runs."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from api import BadRequest
+from api.text import TextModel
+from protocol import SettingsError
+from protocol.database import AsyncPool
+from protocol.manifest import Manifest
+
+
+class Models(Mapping[str, TextModel]):
+    """By name. ``restore`` brings back what ``add`` kept in the database."""
+
+    def __init__(self, listing: str, pool: AsyncPool) -> None:
+        self.pool = pool
+        self._models = _listed(listing)
+
+    def __getitem__(self, name: str) -> TextModel:
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    async def restore(self) -> None:
+        async with self.pool.connection() as connection:
+            for row in await (await connection.execute("SELECT name, folder FROM api.model")).fetchall():
+                self._models[row["name"]] = _load(row["name"], Path(row["folder"]))
+
+    async def add(self, name: str, folder: Path) -> TextModel:
+        """List a prepared model folder of this machine. Raises BadRequest."""
+        try:
+            model = _load(name, folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise BadRequest(f"{folder} is no prepared model folder of the gateway's machine: {error}", "folder") from error
+        if name in self._models and self._models[name].model_id != model.model_id:
+            raise BadRequest(f"{name!r} is listed for another model, 0x{self._models[name].model_id.hex()}; choose another name", "name")
+        async with self.pool.connection() as connection:
+            await connection.execute("INSERT INTO api.model VALUES (%s, %s) ON CONFLICT DO NOTHING", (name, str(folder)))
+        self._models[name] = model
+        return model
+
+
+def _load(name: str, folder: Path) -> TextModel:
+    return TextModel.load(name, Manifest.read(folder).model_id, folder)
+
+
+def _listed(listing: str) -> dict[str, TextModel]:
+    """``NAME=MODEL_ID=FOLDER`` entries, comma-separated. Raises SettingsError."""
+    models = {}
+    for entry in filter(None, listing.split(",")):
+        parts = entry.split("=")
+        if len(parts) != 3:
+            raise SettingsError(f"FUNCNET_MODELS: {entry!r} is not of the form NAME=MODEL_ID=FOLDER")
+        name, model_id, folder = parts
+        models[name] = TextModel.load(name, bytes.fromhex(model_id.removeprefix("0x")), Path(folder))
+    if not models:
+        raise SettingsError("FUNCNET_MODELS lists no model; set it to NAME=MODEL_ID=FOLDER")
+    return models

@@ -1,0 +1,64 @@
+"""Replay a payer's own receipts: ``python -m verifier.replay FILE``. A payer needs no duty, and sees rows out without a commitment."""
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+from inference import InferenceError
+from inference.compare import Verdict
+from inference.prepare import read_tolerances
+from protocol import ProtocolError
+from protocol.chain import Chain, Deployment
+from protocol.keystore import read_account
+from protocol.receipts import StageReceipt
+from verifier import VerifierError
+from verifier.checks import Replayer
+from verifier.evidence import ROWS_IN, ROWS_OUT, EvidenceClient
+from verifier.judging import is_guilty
+
+NO_DISPUTE = -1
+
+
+async def replay(client: EvidenceClient, replayer: Replayer, receipt: StageReceipt) -> tuple[Verdict, dict[str, float | str]]:
+    """The verdict on one anchored receipt. Raises EvidenceMissing or EvidenceBad."""
+    rows_in, rows_out = [await client.rows(receipt.provider, receipt.number, part, b"", NO_DISPUTE) for part in (ROWS_IN, ROWS_OUT)]
+    return replayer.compare(rows_out, replayer.replay(rows_in))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    for name in ("--rpc", "--deployment", "--keystore", "--password-file", "--model-dir"):
+        parser.add_argument(name, required=True)
+    given = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    body = json.loads(given.file.read_text())
+    entries = body if isinstance(body, list) else body.get("receipts", [body])
+    receipts = [StageReceipt.from_json(entry.get("receipt", entry)["message"]) for entry in entries]
+    guilty = False
+    try:
+        account = read_account(Path(given.keystore), Path(given.password_file).read_text().strip())
+        client = EvidenceClient(Chain(given.rpc, Deployment.read(Path(given.deployment))), account)
+        replayer = Replayer(Path(given.model_dir), read_tolerances(Path(given.model_dir)))
+        for receipt in receipts:
+            if receipt.model_id != replayer.manifest.model_id:
+                raise ValueError(f"receipt {receipt.number} is for model 0x{receipt.model_id.hex()}, {given.model_dir} holds another")
+            verdict, detail = asyncio.run(replay(client, replayer, receipt))
+            guilty |= is_guilty(verdict.name)
+            words = f"mean error {detail['mean']:.1e} against a limit of {detail['mean_limit']:.1e}" if "mean" in detail else str(detail["reason"])
+            print(f"replay of receipt {receipt.number} of {receipt.provider}, layers {receipt.layers}: {verdict.name}, {words}")
+    except (ProtocolError, VerifierError, InferenceError, ValueError, OSError) as error:
+        print(f"not replayed: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(int(guilty))
+
+
+if __name__ == "__main__":
+    main()
