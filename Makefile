@@ -54,6 +54,10 @@ test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
 	@.venv/bin/pytest
 
+prove: setup ## measure what the docs claim, and run the whole job with its figures
+	@.venv/bin/funcnet bench pipeline --json
+	@.venv/bin/funcnet demo --json
+
 format: .venv/.ready ## format all code
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format . ; forge fmt contracts
 
@@ -65,4 +69,4 @@ lock: ## resolve the dependencies anew
 clean: ## remove what setup made
 	@rm -rf .venv node_modules out cache broadcast deployments .funcnet
 
-.PHONY: help prerequisites setup demo test test-long format lock clean
+.PHONY: help prerequisites setup demo test test-long prove format lock clean

@@ -98,7 +98,8 @@ class StageSession:
     def attach(self, frame: Frame) -> None:
         """Begin a stream from the stage before, or from its replacement. Raises Refused for one that was replaced."""
         self._require_epoch(frame)
-        self.segment, self.segment_first = RowTree(), frame.position
+        whole = frame.position == self.position == 0
+        self.segment, self.segment_first = self.files.rows_in.tree if whole else RowTree(), frame.position
 
     def receive(self, frame: Frame) -> torch.Tensor | None:
         """Hash and keep a frame's rows; the rows as a tensor, or None for rows that were there already. Raises Refused."""
@@ -121,7 +122,7 @@ class StageSession:
             raise Refused(f"rows of width {rows.shape[1]} do not fit a model of width {self.executor.hidden_size}")
         for position, payload in enumerate(payloads, frame.position):
             leaf = self.files.rows_in.append(payload)
-            if position >= self.segment_first:
+            if position >= self.segment_first and self.segment is not self.files.rows_in.tree:
                 self.segment.append(leaf)
         return rows
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,52 +46,72 @@ def ask(told: dict[str, Any]) -> Any:
         return client.chat.completions.create(model=told["model"], messages=[{"role": "user", "content": "Hello"}], max_tokens=6, temperature=0)
 
 
-def test_up__stopped_and_started_again__keeps_key_chain_and_books(tmp_path: Path) -> None:
-    shutil.copytree(Path(".funcnet/models") / MODEL, tmp_path / "models" / MODEL)
-    process, first = start(tmp_path)
+@dataclass
+class Twice:
+    """A network that was started, used, stopped and started again."""
+
+    root: Path
+    process: subprocess.Popen[str]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    before: Any
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Twice]:
+    root = tmp_path_factory.mktemp("up")
+    shutil.copytree(model_dir, root / "models" / MODEL)
+    process, first = start(root)
     try:
         before = ask(first)
-        twice = subprocess.run([FUNCNET, "up", "--root", str(tmp_path)], capture_output=True, text=True, check=False)
-        assert twice.returncode == 1
-        assert "runs already" in twice.stderr
+        again = subprocess.run([FUNCNET, "up", "--root", str(root)], capture_output=True, text=True, check=False)
+        assert again.returncode == 1
+        assert "runs already" in again.stderr
     finally:
-        stop(process, tmp_path)
-    process, second = start(tmp_path)
+        stop(process, root)
+    process, second = start(root)
     try:
-        after = ask(second)
-        assert after.choices[0].message.content == before.choices[0].message.content
-        assert {name: first[name] for name in ("gateway", "indexer", "rpc", "api_key")} == {
-            name: second[name] for name in ("gateway", "indexer", "rpc", "api_key")
-        }
-        job = before.model_extra["function_network"]["job_id"]
-        kept = requests.get(f"{second['gateway']}/v1/receipts/{job}", headers={"authorization": f"Bearer {second['api_key']}"}, timeout=10)
-        assert kept.json()["state"] == "done"
-        state = json.loads(subprocess.run([FUNCNET, "status", "--json", "--root", str(tmp_path)], capture_output=True, text=True, check=True).stdout)
-        assert state["running"] == process.pid
-        assert state["ready"] is True
-        log = subprocess.run([FUNCNET, "logs", "provider-1", "--root", str(tmp_path)], capture_output=True, text=True, check=True)
-        assert "event=ready" in log.stdout
-        heals(second)
-        brings_its_own_model(second, tmp_path)
+        yield Twice(root, process, first, second, before)
     finally:
-        stop(process, tmp_path)
+        stop(process, root)
 
 
-def heals(told: dict[str, Any]) -> None:
-    """A provider that is killed while it streams is replaced for the client, and started again."""
+def test_up__stopped_and_started_again__keeps_key_chain_and_books(twice: Twice) -> None:
+    after = ask(twice.second)
+    assert after.choices[0].message.content == twice.before.choices[0].message.content
+    for name in ("gateway", "indexer", "rpc", "api_key"):
+        assert twice.first[name] == twice.second[name]
+    assert receipts(twice.second, extra(twice.before)["job_id"])["state"] == "done"
+    command = [FUNCNET, "status", "--json", "--root", str(twice.root)]
+    state = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert state["running"] == twice.process.pid
+    assert state["ready"] is True
+    log = subprocess.run([FUNCNET, "logs", "provider-1", "--root", str(twice.root)], capture_output=True, text=True, check=True)
+    assert "event=ready" in log.stdout
+
+
+def test_up__provider_killed_in_mid_stream__is_replaced_and_started_again(twice: Twice) -> None:
+    told, last = twice.second, {}
     with openai.OpenAI(base_url=f"{told['gateway']}/v1", api_key=told["api_key"], max_retries=0) as client:
-        story = {"model": told["model"], "messages": [{"role": "user", "content": "Tell me a very long story."}], "max_tokens": 40, "temperature": 0}
-        last: dict[str, Any] = {}
-        for count, chunk in enumerate(client.chat.completions.create(stream=True, **story)):
+        stream = client.chat.completions.create(
+            model=told["model"], messages=[{"role": "user", "content": "Tell me a very long story."}], max_tokens=40, temperature=0, stream=True
+        )
+        for count, chunk in enumerate(stream):
             if count == 10:
                 os.kill(told["pids"]["provider-2"], signal.SIGKILL)
             last = (chunk.model_extra or {}).get("function_network") or last
     assert len(last["replaced"]) == 1
     assert len(last["token_ids"]) == 40
 
+    def rested() -> bool:
+        return last["replaced"][0] not in requests.get(f"{told['gateway']}/v1/network/live", timeout=10).json()["resting"]
 
-def brings_its_own_model(told: dict[str, Any], root: Path) -> None:
-    """A second architecture is added to the running network and served by a provider of its own, step by step as docs/using.md says."""
+    wait(rested, "the return of the provider")
+
+
+def test_up__own_model__is_added_served_and_verified_step_by_step(twice: Twice) -> None:
+    """A second architecture in the running network, by a provider of its own, as docs/using.md says."""
+    root, told = twice.root, twice.second
     environment = {**os.environ, "FUNCNET_SETTINGS": str(root / "network" / "settings.toml"), "HF_HUB_OFFLINE": "1"}
 
     def run(*command: str) -> str:
@@ -108,14 +129,14 @@ def brings_its_own_model(told: dict[str, Any], root: Path) -> None:
     with (root / "mine.log").open("w") as log, subprocess.Popen([str(BIN / "provider-agent"), "start", *stage], env=environment, stderr=log) as agent:
         try:
             job = extra(wait(lambda: answer(told, "tiny-qwen3"), "an answer of the second model"))["job_id"]
-            headers = {"authorization": f"Bearer {told['api_key']}"}
-
-            def verified() -> bool:
-                return bool(requests.get(f"{told['gateway']}/v1/receipts/{job}", headers=headers, timeout=10).json()["status"] == "verified")
-
-            wait(verified, "the verification of the second model's job")
+            wait(lambda: receipts(told, job)["status"] == "verified", "the verification of the second model's job")
         finally:
             agent.terminate()
+
+
+def receipts(told: dict[str, Any], job: str) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {told['api_key']}"}
+    return dict(requests.get(f"{told['gateway']}/v1/receipts/{job}", headers=headers, timeout=10).json())
 
 
 def answer(told: dict[str, Any], model: str) -> Any:
