@@ -61,7 +61,7 @@ class Store:
     def lease(self) -> list[CheckKey]:
         """Take every check that waits or whose lease has run out."""
         rows = self._all(
-            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), attempts = attempts + 1 "
+            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), first_try = COALESCE(first_try, now()) "
             "WHERE verifier = %s AND verdict IS NULL AND (lease_until IS NULL OR lease_until < now()) RETURNING provider, number, dispute_id",
             LEASE_SECONDS,
             self.verifier,
@@ -69,8 +69,10 @@ class Store:
         return [CheckKey(row["provider"], row["number"], row["dispute_id"]) for row in rows]
 
     def pending(self, key: CheckKey) -> dict[str, Any] | None:
-        """A check that has no verdict yet."""
-        return self._one(f"SELECT * FROM verifier.check WHERE {_KEY} AND verdict IS NULL", *self._key(key))
+        """A check that has no verdict yet; ``waited``: seconds since its first try."""
+        return self._one(
+            f"SELECT *, extract(epoch FROM now() - first_try)::float AS waited FROM verifier.check WHERE {_KEY} AND verdict IS NULL", *self._key(key)
+        )
 
     def committed(self, key: CheckKey, commitment: bytes, opening: bytes) -> None:
         self._run(f"UPDATE verifier.check SET commitment = %s, opening = %s WHERE {_KEY}", commitment, opening, *self._key(key))

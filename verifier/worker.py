@@ -22,9 +22,6 @@ from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
-WITHHELD_AFTER = 6
-"""Failed tries to fetch evidence, a few seconds apart, after which it counts as withheld."""
-
 
 def main() -> None:
     settings = VerifierSettings.load()
@@ -34,7 +31,11 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
     account = read_account(settings.require_keystore(), settings.password())
     store = Store(open_pool(settings.database_url.get_secret_value()), account.address)
-    client = EvidenceClient(settings.chain(), account)
+    chain = settings.chain()
+    client = EvidenceClient(chain, account)
+    # Evidence counts as withheld when it was not to be had for half the time that duties may be posted in: hours in production, so that a
+    # provider may restart, or move; seconds on a devnet.
+    patience = int(chain.call("VerifierSet", "postingEpochs")) * int(chain.call("VerifierSet", "epochLength")) / 2
     replayers = Replayers(ModelShelf(settings.models_dir))
     app = celery_app(settings)
 
@@ -52,11 +53,11 @@ def main() -> None:
         try:
             result = asyncio.run(check(client, replayers, provider, number, signature, dispute_id, committed))
         except EvidenceMissing as error:
-            if row["attempts"] >= WITHHELD_AFTER:
+            if row["waited"] >= patience:
                 store.finish(key, Verdict.WITHHELD, {"reason": str(error)})
             else:
                 store.retry(key, str(error))
-            log.warning("no evidence", provider=provider, number=number, attempt=row["attempts"], reason=str(error))
+            log.warning("no evidence", provider=provider, number=number, waited=int(row["waited"]), reason=str(error))
             return
         store.finish(key, result.verdict, result.detail)
         log.info("checked", provider=provider, number=number, dispute=dispute_id, verdict=result.verdict, **_rounded(result.detail))

@@ -41,6 +41,7 @@ def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when
         told = {"rpc_url": network.rpc_url, "deployment": str(network.deployment_file), "models_dir": str(folder.parent)}
         (here / "settings.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
         network.start()
+        _note_pids(network)
         if as_json:
             print(json.dumps(_told(network)), flush=True)
         _watch(network, console)
@@ -49,7 +50,8 @@ def up(as_json: Annotated[bool, typer.Option("--json", help="print one line when
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         network.stop()
-        (here / "up.pid").unlink(missing_ok=True)
+        for file in ("up.pid", "pids.json"):
+            (here / file).unlink(missing_ok=True)
 
 
 def down(root: Root = Path(".funcnet")) -> None:
@@ -67,17 +69,21 @@ def down(root: Root = Path(".funcnet")) -> None:
 
 
 def status(root: Root = Path(".funcnet"), as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
-    """Whether the network runs, and where its parts are."""
+    """Whether the network runs, where its parts are, and their processes."""
     if not (home(root) / "network.json").is_file():
         raise FuncnetError(f"there is no network below {root}; start one with `funcnet up`")
     state = NetworkState.load(home(root), ())
     gateway = f"http://127.0.0.1:{state.ports['gateway']}"
     body = {"running": running(root), "ready": _ready(gateway), "gateway": gateway, "indexer": f"http://127.0.0.1:{state.ports['indexer']}"}
+    noted = home(root) / "pids.json"
+    pids = json.loads(noted.read_text()) if noted.is_file() else {}
     if as_json:
-        print(json.dumps(body))
+        print(json.dumps({**body, "pids": pids}))
         return
     for name, value in body.items():
-        print(f"{name:8} {value if value is not None else 'no'}")
+        print(f"{name:18} {value if value is not None else 'no'}")
+    for name, pid in pids.items():
+        print(f"{name:18} process {pid}")
 
 
 def logs(
@@ -93,6 +99,15 @@ def logs(
     print("\n".join((folder / f"{name}.log").read_text(errors="replace").splitlines()[-lines:]))
 
 
+def _note_pids(network: Network) -> None:
+    """For `funcnet status`."""
+    (network.root / "pids.json").write_text(json.dumps(_pids(network)))
+
+
+def _pids(network: Network) -> dict[str, int]:
+    return {name: process.pid for name, process in network.supervisor.processes.items()}
+
+
 def _told(network: Network) -> dict[str, Any]:
     return {
         "gateway": network.gateway_url,
@@ -100,7 +115,7 @@ def _told(network: Network) -> dict[str, Any]:
         "rpc": network.rpc_url,
         "api_key": network.api_key,
         "model": network.model_dir.name,
-        "pids": {name: process.pid for name, process in network.supervisor.processes.items()},
+        "pids": _pids(network),
     }
 
 
@@ -132,6 +147,7 @@ def _watch(network: Network, console: Console) -> None:
                 starts[name] = [*(at for at in starts.get(name, []) if at > now - CRASH_SECONDS), now]
                 if len(starts[name]) > MAX_STARTS:
                     raise FuncnetError(f"{name} ended {MAX_STARTS} times within {CRASH_SECONDS} s; see `funcnet logs {name}`")
+                _note_pids(network)
                 console.print(f"{name} ended and was started again; see `funcnet logs {name}`")
             live.update(_table(network))
 

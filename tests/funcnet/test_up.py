@@ -86,6 +86,7 @@ def test_up__stopped_and_started_again__keeps_key_chain_and_books(twice: Twice) 
     state = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert state["running"] == twice.process.pid
     assert state["ready"] is True
+    assert state["pids"] == twice.second["pids"]
     log = subprocess.run([FUNCNET, "logs", "provider-1", "--root", str(twice.root)], capture_output=True, text=True, check=True)
     assert "event=ready" in log.stdout
 

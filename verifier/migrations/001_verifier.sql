@@ -19,7 +19,7 @@ CREATE TABLE verifier.check (
     batch_id BIGINT NOT NULL,
     epoch BIGINT NOT NULL,
     lease_until TIMESTAMPTZ,
-    attempts INT NOT NULL DEFAULT 0,
+    first_try TIMESTAMPTZ,
     verdict TEXT,
     commitment BYTEA,
     opening BYTEA,
