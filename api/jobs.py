@@ -121,6 +121,7 @@ class Job:
             self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
         except DatabaseError as error:
             log.warning("settling waits for the database", job=self.id[:18], reason=str(error))
+            self.settler.ended[self.id] = ("done" if ok else "failed", len(self.tokens))
         finally:
             self.outcome.replaced = self.pipeline.replaced
             self.settler.live.pop(self.id, None)

@@ -29,6 +29,8 @@ class Settler:
     budget: Budget
     closer: LegCloser
     live: dict[str, Pipeline] = field(default_factory=dict)
+    ended: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """How jobs ended that could not be written down then: state and tokens."""
     _not_before: dict[str, float] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
 
@@ -48,9 +50,13 @@ class Settler:
                 continue
             self._not_before[job_id] = time.monotonic() + RETRY_SECONDS
             tokens = await self._settle(legs)
-            await self.budget.settle(job_id, await self._state(job_id), tokens)
+            if job_id in self.ended:
+                await self.budget.settle(job_id, *self.ended.pop(job_id))
+            else:
+                await self.budget.settle(job_id, await self._state(job_id), tokens)
 
     async def _state(self, job_id: str) -> str | None:
+        """A job that nobody drives has failed once nothing of it is open."""
         job = await self.budget.job(job_id)
         return "failed" if job is not None and job["state"] == "open" and not job["unsettled"] else None
 

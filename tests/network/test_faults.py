@@ -1,6 +1,8 @@
 """Parts of the network are killed while they work: streams go on, nothing is billed twice, nothing that was acknowledged is lost."""
 
 import signal
+import threading
+import time
 from typing import Any
 
 import httpx2
@@ -221,19 +223,51 @@ def test_database__killed_in_mid_stream__the_stream_goes_on_and_is_billed_once_i
     finally:
         network.heal()
     job = settled(network, job_id)
+    assert job["state"] == "done"
     assert [receipt.completion_tokens for receipt in receipts_of(job)] == [len(story)] * 3
     network.wait(lambda: reachable(f"{network.indexer_url}/readyz"), 60, "the indexer")
     conserved(network)
 
 
-def test_parts__killed_one_after_another_while_jobs_run__serving_goes_on_and_all_jobs_are_verified(network: Network, client: openai.OpenAI) -> None:
-    jobs = []
-    for name in ("indexer", "verifier-1", "verifier-1-worker", "chain"):
-        jobs.append(extra(ask(client))["job_id"])
-        network.supervisor.kill(name)
-        jobs.append(extra(ask(client))["job_id"])
-        assert network.heal() == [name]
-        jobs.append(extra(ask(client))["job_id"])
+class Load:
+    """Jobs one after another in a thread, as long as the block lasts."""
+
+    def __init__(self, client: openai.OpenAI) -> None:
+        self.client = client
+        self.jobs: list[str] = []
+        self.faults: list[str] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.5):
+            try:
+                self.jobs.append(extra(ask(self.client, max_tokens=8))["job_id"])
+            except openai.APIError as error:
+                self.faults.append(str(error))
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_parts__killed_one_after_another_under_load__serving_goes_on_and_all_jobs_are_verified(network: Network, client: openai.OpenAI) -> None:
+    with Load(client) as load:
+        for name in ("indexer", "verifier-1", "verifier-1-worker", "chain"):
+            before = len(load.jobs)
+            network.supervisor.kill(name)
+            deadline = time.monotonic() + 60
+            while len(load.jobs) < before + 2 and not load.faults:
+                assert time.monotonic() < deadline, f"no jobs without {name}"
+                time.sleep(0.2)
+            assert network.heal() == [name]
+            time.sleep(2)
+    jobs = load.jobs
+    assert load.faults == []
 
     def verified() -> bool:
         try:
