@@ -50,10 +50,9 @@ class Settler:
                 continue
             self._not_before[job_id] = time.monotonic() + RETRY_SECONDS
             tokens = await self._settle(legs)
-            if job_id in self.ended:
-                await self.budget.settle(job_id, *self.ended.pop(job_id))
-            else:
-                await self.budget.settle(job_id, await self._state(job_id), tokens)
+            state, tokens = self.ended.get(job_id) or (await self._state(job_id), tokens)
+            await self.budget.settle(job_id, state, tokens)
+            self.ended.pop(job_id, None)
 
     async def _state(self, job_id: str) -> str | None:
         """A job that nobody drives has failed once nothing of it is open."""
