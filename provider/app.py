@@ -24,6 +24,7 @@ from provider import ProviderError
 from provider.access import EvidenceAccess
 from provider.anchoring import Anchoring
 from provider.backing import Backing
+from provider.closing import Closing
 from provider.evidence import EvidenceStore
 from provider.faults import inject
 from provider.ledger import Ledger
@@ -54,16 +55,19 @@ async def serve(settings: ProviderSettings) -> None:
     if swept := evidence.sweep():
         log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
+    backing, executor = Backing(chain, ledger, chain.settlement_domain), StageExecutor(stage)
+    row_bytes = executor.hidden_size * execution.dtype.itemsize
     server = StageServer(
         layers=settings.layer_range,
         model_id=manifest.model_id,
         execution=execution,
-        executor=StageExecutor(stage),
+        executor=executor,
         signer=signer,
         evidence=evidence,
         ledger=ledger,
-        backing=Backing(chain, ledger, chain.settlement_domain),
+        backing=backing,
         access=EvidenceAccess(chain, ledger, settings.owner),
+        closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
     )
     anchoring = Anchoring(chain, ledger, account, settings.owner)
 

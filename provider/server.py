@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import grpc
@@ -15,12 +14,12 @@ import structlog
 from inference.classes import ExecutionClass
 from inference.executor import StageExecutor
 from protocol import ProtocolError
-from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer, StageReceipt, Voucher
+from protocol.receipts import RouteUpdate, SessionOffer
 from protocol.rows import TOKEN_DTYPE, prompt_root
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageUnavailable
 from protocol.typed import Signed
-from protocol.units import LayerRange, Wei
+from protocol.units import LayerRange
 from protocol.wire import (
     CHECKPOINT_FOLLOWS,
     SERVICE,
@@ -43,16 +42,15 @@ from protocol.wire import (
 from provider import ProviderError, Refused
 from provider.access import EvidenceAccess
 from provider.backing import Backing
-from provider.evidence import EvidenceMeta, EvidenceStore, RowLog, SessionFiles
+from provider.closing import Closing
+from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.session import Signer, StageSession
 
 log = structlog.get_logger()
 
 IDLE_SECONDS = 120
-COUNTERSIGN_SECONDS = 3
 MAX_SESSIONS = 64
-TOKEN_BYTES = 8
 
 
 @dataclass
@@ -68,10 +66,9 @@ class StageServer:
     ledger: Ledger
     backing: Backing
     access: EvidenceAccess
+    closing: Closing
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
     compute: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
-    _closing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _recovering: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -248,7 +245,7 @@ class StageServer:
         session = self.sessions.get(bytes.fromhex(request.job_id))
         if session is not None and session.offer.epoch == request.epoch:
             return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault)
-        meta = self._cut_off(request.job_id, request.epoch)
+        meta = self.closing.cut_off(request.job_id, request.epoch)
         return SessionProgress(meta.rows_in, meta.rows_out, "cut off by a restart")
 
     async def relink(self, request: RelinkRequest) -> SessionProgress:
@@ -286,101 +283,14 @@ class StageServer:
     async def close(self, request: CloseRequest) -> CloseReply:
         """Check the voucher, sign the receipt and answer once both are on disk; asked again, give the same answer. Raises Refused."""
         session = self.sessions.get(bytes.fromhex(request.job_id))
-        if session is None or session.offer.epoch != request.epoch:
-            return await self._close_cut_off(request)
-        async with session.stepping:
-            return await self._close(session, request)
-
-    async def _close(self, session: StageSession, request: CloseRequest) -> CloseReply:
-        rows, out = session.position, session.files.rows_out
-        if session.closed:
-            raise Refused("the session is closed")
-        if rows != out.end:
-            raise Refused(f"a step broke off here: {rows} rows came in, {out.end} went out; nothing will be signed for this session")
-        if not out.tree.count:
-            raise Refused("no row of this session was served")
-        amount = self._due(session.offer, rows, request)
-        checkpoint = session.make_checkpoint()
-        if not session.is_last and not session.fault:
-            try:
-                await asyncio.wait_for(session.countersigned.wait(), COUNTERSIGN_SECONDS)
-            except TimeoutError:
-                log.warning("no countersignature", job=request.job_id[:16])
-        meta = session.meta()
-        reply = await self._sign_receipt(session.offer, session.files.folder.name, meta, amount, request, lambda: session.files.save(meta))
-        self._forget(session)
-        await asyncio.to_thread(session.files.close)
-        return CloseReply(reply, checkpoint, session.countersignature)
-
-    async def _close_cut_off(self, request: CloseRequest) -> CloseReply:
-        """Close what a restart cut off, at its newest checkpoint, or give the receipt that was signed before. Raises Refused."""
-        folder = self.evidence.folder(bytes.fromhex(request.job_id), request.epoch, self.layers.first)
-        async with self._recovering:
-            stored = self.ledger.receipt_of(folder.name)
-            if stored is not None:
-                meta = self.evidence.meta(folder)
-                return CloseReply(stored.signed, meta.checkpoint, meta.countersignature)
-            meta = self._cut_off(request.job_id, request.epoch)
-            offer = SessionOffer.from_json(meta.open_request.offer.message)
-            amount = self._due(offer, meta.rows_in, request)
-            wide = self.executor.hidden_size * self.execution.dtype.itemsize
-            width_in = TOKEN_BYTES if offer.first_layer == 0 else wide
-            width_out = wide + (TOKEN_BYTES if meta.open_request.route[-1].provider == offer.provider else 0)
-            cut = partial(self.evidence.truncate, folder, meta, width_in, width_out)
-            signed = await self._sign_receipt(offer, folder.name, meta, amount, request, cut)
-            return CloseReply(signed, meta.checkpoint, meta.countersignature)
-
-    def _cut_off(self, job_id: str, epoch: int) -> EvidenceMeta:
-        folder = self.evidence.folder(bytes.fromhex(job_id), epoch, self.layers.first)
-        try:
-            return self.evidence.meta(folder)
-        except FileNotFoundError:
-            raise Refused(f"no session {job_id[:16]} of epoch {epoch} is here") from None
-
-    def _due(self, offer: SessionOffer, rows: int, request: CloseRequest) -> Wei:
-        """What the session earned. Raises Refused where the order's count does not fit the rows."""
-        fed_back = rows - offer.known_tokens
-        if not fed_back <= request.completion_tokens <= fed_back + 1 or rows == 0:
-            raise Refused(f"{request.completion_tokens} completion tokens do not fit {rows} rows for {offer.known_tokens} tokens before")
-        return offer.cost(request.completion_tokens)
-
-    async def _sign_receipt(
-        self, offer: SessionOffer, session: str, meta: EvidenceMeta, amount: Wei, request: CloseRequest, save: Callable[[], None]
-    ) -> Signed:
-        """Take the voucher and number the receipt; both are on disk, after the rows, when this returns. Raises Refused."""
-        voucher = Voucher.from_json(request.voucher.message)
-        async with self._closing:
-            self.backing.check_voucher(voucher, request.voucher, offer, amount)
-            receipt = self._receipt(offer, meta, request.completion_tokens, amount)
-            signed = Signed.of(receipt, receipt.sign(self.signer.domain, self.signer.key))
-            await asyncio.to_thread(save)
-            await asyncio.to_thread(self.ledger.add_receipt, receipt, signed, session, voucher, request.voucher)
-        return signed
-
-    def _receipt(self, offer: SessionOffer, meta: EvidenceMeta, completion: int, amount: Wei) -> StageReceipt:
-        point = Checkpoint.from_json(meta.checkpoint.message)
-        return StageReceipt(
-            provider=offer.provider,
-            number=self.ledger.next_number(),
-            job_id=offer.job_id,
-            payer=offer.payer,
-            gateway=offer.gateway,
-            model_id=offer.model_id,
-            first_layer=offer.first_layer,
-            end_layer=offer.end_layer,
-            execution_class=offer.execution_class,
-            epoch=offer.epoch,
-            first_position=point.first_position,
-            position_count=point.count,
-            cached_count=offer.cached_count,
-            checkpoint=point.struct_hash(),
-            prompt_tokens=offer.prompt_tokens,
-            completion_tokens=completion,
-            input_price=offer.input_price,
-            cached_price=offer.cached_price,
-            output_price=offer.output_price,
-            amount=amount,
-        )
+        if session is not None and session.offer.epoch == request.epoch:
+            async with session.stepping:
+                if not session.closed:
+                    reply = await self.closing.close(session, request)
+                    self._forget(session)
+                    await asyncio.to_thread(session.files.close)
+                    return reply
+        return await self.closing.close_cut_off(request)
 
     async def batch(self, request: BatchAsk) -> BatchReply:
         """An anchored batch's receipts. Raises Refused."""

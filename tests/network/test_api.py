@@ -17,11 +17,11 @@ from api.limits import RateLimits
 from funcnet.network import Network
 from protocol.bls import sign
 from protocol.chain import struct_values
-from protocol.receipts import EvidenceRequest, StageReceipt
+from protocol.receipts import EvidenceRequest, RouteUpdate, StageReceipt
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import verify_batch_proof
 from protocol.typed import ZERO32, Signed
-from protocol.wire import EvidenceAsk
+from protocol.wire import CloseReply, CloseRequest, EvidenceAsk, RelinkRequest, SessionProgress, route_hash
 
 MODEL = "smollm2-135m-instruct"
 QUESTION = [{"role": "user", "content": "Name three colours."}]
@@ -355,6 +355,38 @@ async def test_client_gone__at_any_step__leaves_receipts_over_equal_counts(netwo
                 for part in (0, 1)
             ]
             assert heads[0]["row_count"] == heads[1]["row_count"] == receipt.position_count
+
+
+async def test_close__asked_again_with_an_older_voucher__gives_the_same_receipt(network: Network, client: openai.OpenAI) -> None:
+    entry = extra(ask(client))["receipts"][0]
+    receipt = StageReceipt.from_json(entry["receipt"]["message"])
+    info = struct_values("ProviderRegistry", "providerInfo", network.chain.call("ProviderRegistry", "providerInfo", receipt.provider))
+    stage = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
+    try:
+        voucher = Signed({}, "0x")  # not looked at: the work is paid for already
+        again = await stage.call("Close", CloseRequest(receipt.job_id.hex(), receipt.epoch, receipt.completion_tokens, voucher), CloseReply)
+        assert msgspec.to_builtins(again) == {name: entry[name] for name in ("receipt", "checkpoint", "countersignature")}
+        with pytest.raises(StageRefused, match="no session"):
+            await stage.call("Close", CloseRequest("00" * 32, 0, 1, voucher), CloseReply)
+    finally:
+        await stage.close()
+
+
+async def test_relink__by_somebody_else_than_the_gateway__is_refused(network: Network, client: openai.OpenAI) -> None:
+    """Whoever could redirect a stage's rows would read them."""
+    stream = ask(client, max_tokens=200, stream=True, messages=[{"role": "user", "content": "Tell me a very long story."}])
+    job_id = bytes.fromhex(next(iter(stream)).id.removeprefix("chatcmpl-0x"))
+    provider = network.address("provider-1")
+    info = struct_values("ProviderRegistry", "providerInfo", network.chain.call("ProviderRegistry", "providerInfo", provider))
+    stage = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
+    try:
+        update = RouteUpdate(job_id, 1, route_hash([]))
+        signed = Signed.of(update, update.sign(network.chain.receipts_domain, bytes(network.wallet("creator").account().key)))
+        with pytest.raises(StageRefused, match="signed by"):
+            await stage.call("Relink", RelinkRequest(job_id.hex(), 0, signed, []), SessionProgress)
+    finally:
+        await stage.close()
+        stream.close()
 
 
 async def test_stage__other_certificate_than_registered__is_not_trusted(network: Network) -> None:
