@@ -1,7 +1,7 @@
 """Draw duties of closed epochs, post their results, claim the pay. Design section 4, "Duties"."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from eth_account.signers.local import LocalAccount
@@ -29,9 +29,12 @@ class Duties:
     store: Store
     evidence: EvidenceClient
     posting_epochs: int
+    _nothing: set[int] = field(default_factory=set)
+    """Closed epochs in which there is nothing to draw or to be paid for: that cannot change, save by a reorg."""
 
     def review(self) -> None:
         """After a reorg: draw again where an epoch's batches are others now, post again what the chain has lost."""
+        self._nothing.clear()
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
         for epoch in range(max(0, current - self.posting_epochs), current + 1):
             signature = self.store.epoch_signature(epoch)
@@ -48,7 +51,7 @@ class Duties:
         """Draw every closed epoch whose duties may still be posted and that was not drawn yet."""
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
         for epoch in range(max(0, current - self.posting_epochs), current):
-            if not self.store.has_epoch(epoch):
+            if epoch not in self._nothing and not self.store.has_epoch(epoch):
                 self._draw_epoch(epoch)
 
     def _draw_epoch(self, epoch: int) -> None:
@@ -56,6 +59,7 @@ class Duties:
         me = members.get(self.account.address)
         tip = self.chain.call("CommitmentLog", "tip", epoch)
         if me is None or (tip == ZERO32 and not self.chain.call("Settlement", "pot", epoch)):
+            self._nothing.add(epoch)
             return
         signature = self._signature(epoch, tip)
         total = sum(member.weight for member in members.values())

@@ -19,7 +19,7 @@ CREATE TABLE verifier.check (
     batch_id BIGINT NOT NULL,
     epoch BIGINT NOT NULL,
     lease_until TIMESTAMPTZ,
-    first_try TIMESTAMPTZ,
+    first_failure TIMESTAMPTZ,
     verdict TEXT,
     commitment BYTEA,
     opening BYTEA,
