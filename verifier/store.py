@@ -61,7 +61,7 @@ class Store:
     def lease(self) -> list[CheckKey]:
         """Take every check that waits or whose lease has run out."""
         rows = self._all(
-            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), first_try = COALESCE(first_try, now()) "
+            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s) "
             "WHERE verifier = %s AND verdict IS NULL AND (lease_until IS NULL OR lease_until < now()) RETURNING provider, number, dispute_id",
             LEASE_SECONDS,
             self.verifier,
@@ -69,9 +69,10 @@ class Store:
         return [CheckKey(row["provider"], row["number"], row["dispute_id"]) for row in rows]
 
     def pending(self, key: CheckKey) -> dict[str, Any] | None:
-        """A check that has no verdict yet; ``waited``: seconds since its first try."""
+        """A check that has no verdict yet; ``waited``: seconds since its evidence was first not to be had."""
         return self._one(
-            f"SELECT *, extract(epoch FROM now() - first_try)::float AS waited FROM verifier.check WHERE {_KEY} AND verdict IS NULL", *self._key(key)
+            f"SELECT *, COALESCE(extract(epoch FROM now() - first_failure), 0)::float AS waited FROM verifier.check WHERE {_KEY} AND verdict IS NULL",
+            *self._key(key),
         )
 
     def committed(self, key: CheckKey, commitment: bytes, opening: bytes) -> None:
@@ -84,7 +85,8 @@ class Store:
     def retry(self, key: CheckKey, reason: str) -> None:
         """Give the lease back, to be taken again shortly."""
         self._run(
-            f"UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), detail = %s WHERE {_KEY}",
+            "UPDATE verifier.check SET lease_until = now() + make_interval(secs => %s), first_failure = COALESCE(first_failure, now()), "
+            f"detail = %s WHERE {_KEY}",
             RETRY_SECONDS,
             Jsonb({"reason": reason}),
             *self._key(key),

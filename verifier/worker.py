@@ -22,6 +22,8 @@ from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
+LEAST_PATIENCE_SECONDS = 60
+
 
 def main() -> None:
     settings = VerifierSettings.load()
@@ -34,8 +36,9 @@ def main() -> None:
     chain = settings.chain()
     client = EvidenceClient(chain, account)
     # Evidence counts as withheld when it was not to be had for half the time that duties may be posted in: hours in production, so that a
-    # provider may restart, or move; seconds on a devnet.
-    patience = int(chain.call("VerifierSet", "postingEpochs")) * int(chain.call("VerifierSet", "epochLength")) / 2
+    # provider may restart, or move. A devnet's windows are shorter than a restart; nobody is to be accused of that.
+    posting = int(chain.call("VerifierSet", "postingEpochs")) * int(chain.call("VerifierSet", "epochLength"))
+    patience = max(posting / 2, LEAST_PATIENCE_SECONDS)
     replayers = Replayers(ModelShelf(settings.models_dir))
     app = celery_app(settings)
 
