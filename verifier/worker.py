@@ -1,11 +1,15 @@
 """The replay worker: a Celery worker that holds the model. ``python -m verifier.worker``."""
 
 import asyncio
+import os
+import sys
+import time
 from typing import Any
 
 import structlog
 import torch
 import transformers
+from celery.platforms import EX_FAILURE
 
 from inference.compare import Verdict, tolerance_root
 from protocol import logs
@@ -73,7 +77,18 @@ def main() -> None:
         store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
         log.info("tolerance table", model=model_id[:16], reproduced=ok)
 
-    app.worker_main(["worker", "--pool", "solo", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    try:
+        app.worker_main(["worker", "--pool", "solo", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    except SystemExit as end:
+        if end.code != EX_FAILURE:
+            raise
+    else:
+        return
+    # kombu's filesystem transport can fetch a message that is half written, upon which Celery gives up. What the message rang for is in
+    # PostgreSQL and is queued again when its lease runs out, so the worker begins anew, in the same process.
+    log.warning("the worker gave up and begins anew")
+    time.sleep(1)
+    os.execv(sys.executable, [sys.executable, "-m", "verifier.worker"])
 
 
 def _rounded(detail: dict[str, Any] | None) -> dict[str, Any]:
