@@ -279,6 +279,15 @@ def test_parts__killed_one_after_another_under_load__serving_goes_on_and_all_job
     conserved(network)
 
 
+def test_worker__half_written_message__begins_anew(network: Network) -> None:
+    """kombu's filesystem transport writes and reads without a lock between; Celery ends over what it cannot decode."""
+    worker = network.supervisor.processes["verifier-1-worker"]
+    (network.root / "verifier-1" / "broker" / "queue" / "0_half.replay-verifier-1.msg").touch()
+    network.wait(lambda: "begins anew" in network.supervisor.tail("verifier-1-worker", 400), 30, "a new begin of the worker")
+    assert network.supervisor.processes["verifier-1-worker"] is worker
+    assert worker.poll() is None
+
+
 def test_stand_ins__replayed_by_verifiers__pass_from_the_first_row_they_served(network: Network, stand_ins: list[StageReceipt]) -> None:
     assert {str(receipt.layers) for receipt in stand_ins} == {"0-10", "10-20", "20-30"}
     with psycopg.connect(network.database_url, autocommit=True) as connection:
