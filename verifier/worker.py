@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import torch
 import transformers
-from celery.platforms import EX_FAILURE
+from celery.worker import state
 
 from inference.compare import Verdict, tolerance_root
 from protocol import logs
@@ -77,18 +77,13 @@ def main() -> None:
         store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
         log.info("tolerance table", model=model_id[:16], reproduced=ok)
 
-    try:
-        app.worker_main(["worker", "--pool", "solo", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"])
-    except SystemExit as end:
-        if end.code != EX_FAILURE:
-            raise
-    else:
-        return
-    # kombu's filesystem transport can fetch a message that is half written, upon which Celery gives up. What the message rang for is in
-    # PostgreSQL and is queued again when its lease runs out, so the worker begins anew, in the same process.
-    log.warning("the worker gave up and begins anew")
-    time.sleep(1)
-    os.execv(sys.executable, [sys.executable, "-m", "verifier.worker"])
+    app.worker_main(["worker", "--pool", "solo", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    if state.should_stop is None and state.should_terminate is None:
+        # kombu's filesystem transport can fetch a message that is half written, upon which Celery gives up, without having been asked to. What
+        # the message rang for is in PostgreSQL and is queued again when its lease runs out, so the worker begins anew, in the same process.
+        log.warning("the worker gave up and begins anew")
+        time.sleep(1)
+        os.execv(sys.executable, [sys.executable, "-m", "verifier.worker"])
 
 
 def _rounded(detail: dict[str, Any] | None) -> dict[str, Any]:

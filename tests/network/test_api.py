@@ -97,7 +97,7 @@ def test_chat__several_at_once__each_gets_its_own_answer(network: Network, clien
         async with openai.AsyncOpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0) as many:
             return list(await asyncio.gather(*(ask(many) for _ in range(4))))
 
-    for _ in range(3):
+    for _ in range(2):
         answers = [extra(answer) for answer in asyncio.run(run())]
         assert [answer["token_ids"] for answer in answers] == [alone] * 4
         # Jobs that end together bring their vouchers to a stage in any order; refusing one once made the stream refuse all that followed.
