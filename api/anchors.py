@@ -24,7 +24,7 @@ class Anchors:
         batch = await asyncio.to_thread(self.chain.call, "CommitmentLog", "batch", stop.provider, batch_id)
         root = struct_values("CommitmentLog", "batch", batch)["root"]
         try:
-            client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+            client = await StageClient.to(stop)
             try:
                 reply = await client.call("Batch", BatchAsk(batch_id), BatchReply, timeout=5)
             finally:

@@ -105,20 +105,14 @@ class Budget:
     async def cap_leg(self, key: LegKey, completion_tokens: int) -> None:
         """A leg broke off: it is paid for that many tokens at most."""
         async with self.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE api.leg SET completion_tokens = %s WHERE job_id = %s AND provider = %s AND epoch = %s",
-                (completion_tokens, key.job_id, key.provider, key.epoch),
-            )
+            await self._set_leg(connection, key, "completion_tokens = %s", completion_tokens)
 
     async def issue(self, key: LegKey, completion_tokens: int, amount: int) -> int:
         """Raise the leg's stream by its amount, once; the stream's cumulative amount, to be signed. Committed before anything is signed."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "UPDATE api.leg SET state = 'asked', completion_tokens = %s, amount = %s "
-                "WHERE job_id = %s AND provider = %s AND epoch = %s AND state = 'open'",
-                (completion_tokens, amount, key.job_id, key.provider, key.epoch),
-            )
-            return await self._raise_stream(connection, key, amount if cursor.rowcount else 0)
+            change = "state = 'asked', completion_tokens = %s, amount = %s"
+            changed = await self._set_leg(connection, key, change, completion_tokens, amount, only="state = 'open'")
+            return await self._raise_stream(connection, key, amount if changed else 0)
 
     async def refuse(self, key: LegKey) -> None:
         """The stage signs nothing: take back what was issued. Should it redeem that voucher all the same, it only gets its next pay early."""
@@ -130,11 +124,14 @@ class Budget:
             leg = await cursor.fetchone()
             if leg is None:
                 return
-            await connection.execute(
-                "UPDATE api.leg SET state = 'unpaid', amount = 0 WHERE job_id = %s AND provider = %s AND epoch = %s",
-                (key.job_id, key.provider, key.epoch),
-            )
+            await self._set_leg(connection, key, "state = 'unpaid', amount = 0")
             await self._raise_stream(connection, key, -int(leg["amount"]))
+
+    async def _set_leg(self, connection: AsyncConnection[Any], key: LegKey, change: str, *values: object, only: str = "true") -> bool:
+        """Change a leg, if ``only`` holds of it; whether it did. Both texts are ours, never a caller's."""
+        sql = f"UPDATE api.leg SET {change} WHERE job_id = %s AND provider = %s AND epoch = %s AND {only}"
+        cursor = await connection.execute(sql.encode(), (*values, key.job_id, key.provider, key.epoch))
+        return cursor.rowcount == 1
 
     async def _raise_stream(self, connection: AsyncConnection[Any], key: LegKey, amount: int) -> int:
         cursor = await connection.execute(
@@ -151,10 +148,7 @@ class Budget:
     async def close_leg(self, key: LegKey, reply: CloseReply) -> None:
         """The leg's receipt is here."""
         async with self.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE api.leg SET state = 'closed', reply = %s WHERE job_id = %s AND provider = %s AND epoch = %s AND state = 'asked'",
-                (Jsonb(msgspec.to_builtins(reply)), key.job_id, key.provider, key.epoch),
-            )
+            await self._set_leg(connection, key, "state = 'closed', reply = %s", Jsonb(msgspec.to_builtins(reply)), only="state = 'asked'")
 
     async def settle(self, job_id: str, state: str | None = None, completion_tokens: int | None = None) -> int:
         """Bring the job's figures in line with its legs: charge what was issued, hold what open legs may cost, release the rest.
@@ -201,10 +195,7 @@ class Budget:
     async def set_anchor(self, key: LegKey, anchor: dict[str, Any]) -> None:
         """Keep the way from a leg's receipt to the chain."""
         async with self.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE api.leg SET anchor = %s WHERE job_id = %s AND provider = %s AND epoch = %s",
-                (Jsonb(anchor), key.job_id, key.provider, key.epoch),
-            )
+            await self._set_leg(connection, key, "anchor = %s", Jsonb(anchor))
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
         """A job with its closed legs' stops, replies and anchors, in the order of their layers; None where there is none."""
@@ -229,6 +220,4 @@ class Budget:
 
     async def mark_handed_in(self, key: LegKey) -> None:
         async with self.pool.connection() as connection:
-            await connection.execute(
-                "UPDATE api.leg SET handed_in = true WHERE job_id = %s AND provider = %s AND epoch = %s", (key.job_id, key.provider, key.epoch)
-            )
+            await self._set_leg(connection, key, "handed_in = true")

@@ -163,7 +163,7 @@ class Pipeline:
         await self.budget.add_leg(key, offer, signed, stop)
         client: StageClient | None = None
         try:
-            client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+            client = await StageClient.to(stop)
             await client.call("Open", request, OpenReply)
         except (StageUnavailable, StageRefused) as error:
             if client is not None:

@@ -121,7 +121,7 @@ class Router:
 async def _answers(stop: RouteStop) -> bool:
     """Whether the stage answers at all: it has no such session, and says so."""
     try:
-        client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+        client = await StageClient.to(stop)
         try:
             await client.call("Progress", AttachRequest(ZERO32.hex(), 0), SessionProgress, timeout=2)
         finally:

@@ -3,13 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import requests
+import typer
 
 from funcnet import FuncnetError, actors
 from funcnet.actors import Wallet
 from funcnet.state import NetworkState
 from protocol.chain import Chain, Deployment
+
+Root = Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")]
 
 
 def home(root: Path) -> Path:

@@ -1,7 +1,7 @@
 """What the parties of a job sign: offers, checkpoints, receipts, vouchers. Design sections 3 and 5."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from eth_abi import encode as abi_encode
 from eth_hash.auto import keccak
@@ -136,6 +136,12 @@ class StageReceipt(TypedStruct):
     def layers(self) -> LayerRange:
         return LayerRange(self.first_layer, self.end_layer)
 
+    @property
+    def due(self) -> Wei:
+        """What the receipt's own tokens and prices give; its amount, unless somebody changed it."""
+        prices = (self.input_price, self.cached_price, self.output_price)
+        return job_cost(self.prompt_tokens, self.cached_count, self.completion_tokens, *prices)
+
     def abi_tuple(self) -> tuple[object, ...]:
         """The values in the order of the contract's struct."""
         return tuple(self.message().values())
@@ -167,6 +173,13 @@ class EvidenceRequest(TypedStruct):
     part: U16
     commitment: Bytes32
     expires_at: U64
+
+
+def receipt_entries(body: Any) -> list[dict[str, Any]]:
+    """The receipts in parsed JSON: one, a list of them, or an answer that carries ``receipts``; none where it is something else."""
+    if isinstance(body, list):
+        return body
+    return list(body.get("receipts", [body])) if isinstance(body, dict) else []
 
 
 def job_id(gateway: str, gateway_nonce: int, request_hash: bytes) -> JobId:

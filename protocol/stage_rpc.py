@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from protocol import ProtocolError
-from protocol.wire import SERVICE
+from protocol.wire import SERVICE, RouteStop
 
 R = TypeVar("R")
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -49,6 +49,11 @@ class StageClient:
         credentials = grpc.ssl_channel_credentials(root_certificates=pem.encode())
         options = [*OPTIONS, ("grpc.ssl_target_name_override", TLS_NAME)]
         return cls(grpc.aio.secure_channel(f"{url.hostname}:{url.port}", credentials, options), endpoint)
+
+    @classmethod
+    async def to(cls, stop: RouteStop) -> "StageClient":
+        """Connect to a stage on a route. Raises StageUnavailable."""
+        return await cls.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
 
     async def call(self, method: str, request: msgspec.Struct, reply: type[R], timeout: float = 20) -> R:
         """A unary call. Raises StageUnavailable or StageRefused."""

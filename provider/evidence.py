@@ -66,6 +66,11 @@ class SessionFiles:
         """Rows that this stage has run, rebuilt ones included."""
         return self.rebuilt_count + self.rows_out.tree.count
 
+    @property
+    def saved(self) -> bool:
+        """Whether a checkpoint's rows are on disk, to be claimed even after a restart."""
+        return _meta_file(self.folder).is_file()
+
     def keep_rebuilt(self, payloads: Sequence[bytes]) -> None:
         self.rebuilt.write(b"".join(payloads))
         self.rebuilt_count += len(payloads)
@@ -87,7 +92,7 @@ class SessionFiles:
             os.fsync(log.file.fileno())
         partial = self.folder / "meta.json.part"
         partial.write_bytes(msgspec.json.encode(meta))
-        partial.rename(self.folder / "meta.json")
+        partial.rename(_meta_file(self.folder))
 
     def close(self) -> None:
         for file in (self.rows_in.file, self.rows_out.file, self.rebuilt):
@@ -117,14 +122,14 @@ class EvidenceStore:
 
     def sweep(self) -> int:
         """After a restart: remove sessions that reached no checkpoint; how many."""
-        cut_off = [folder for folder in self.root.iterdir() if not (folder / "meta.json").is_file()]
+        cut_off = [folder for folder in self.root.iterdir() if not _meta_file(folder).is_file()]
         for folder in cut_off:
             shutil.rmtree(folder)
         return len(cut_off)
 
     def meta(self, folder: Path) -> EvidenceMeta:
         """Raises FileNotFoundError where the evidence was dropped or never finished."""
-        return msgspec.json.decode((folder / "meta.json").read_bytes(), type=EvidenceMeta)
+        return msgspec.json.decode(_meta_file(folder).read_bytes(), type=EvidenceMeta)
 
     def truncate(self, folder: Path, meta: EvidenceMeta, width_in: int, width_out: int) -> None:
         """Drop the rows past the checkpoint, of a session that was cut off; widths in bytes."""
@@ -135,3 +140,7 @@ class EvidenceStore:
         with (folder / name).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
+
+
+def _meta_file(folder: Path) -> Path:
+    return folder / "meta.json"

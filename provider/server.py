@@ -206,7 +206,7 @@ class StageServer:
         stop, out = session.after, session.out
         assert stop is not None
         try:
-            client = await StageClient.connect(stop.endpoint, bytes.fromhex(stop.tls_cert_hash.removeprefix("0x")))
+            client = await StageClient.to(stop)
             try:
                 await self._stream_on(session, stop, out, client.rows())
             finally:
@@ -347,7 +347,7 @@ class StageServer:
             return
         log.warning("session expired", job=job_id.hex()[:16], rows=session.position)
         self._forget(session)
-        if (session.files.folder / "meta.json").is_file():
+        if session.files.saved:
             session.files.close()  # the gateway may still claim its receipt up to the newest checkpoint
         else:
             session.files.discard()

@@ -15,13 +15,12 @@ from inference.prepare import read_tolerances
 from protocol import ProtocolError
 from protocol.chain import Chain, Deployment
 from protocol.keystore import read_account
-from protocol.receipts import StageReceipt
+from protocol.receipts import StageReceipt, receipt_entries
 from verifier import VerifierError
 from verifier.checks import Replayer
 from verifier.evidence import ROWS_IN, ROWS_OUT, EvidenceClient
 from verifier.judging import is_guilty
-
-NO_DISPUTE = -1
+from verifier.store import NO_DISPUTE
 
 
 async def replay(client: EvidenceClient, replayer: Replayer, receipt: StageReceipt) -> tuple[Verdict, dict[str, float | str]]:
@@ -40,8 +39,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     body = json.loads(given.file.read_text())
-    entries = body if isinstance(body, list) else body.get("receipts", [body])
-    receipts = [StageReceipt.from_json(entry.get("receipt", entry)["message"]) for entry in entries]
+    receipts = [StageReceipt.from_json(entry.get("receipt", entry)["message"]) for entry in receipt_entries(body)]
     guilty = False
     try:
         account = read_account(Path(given.keystore), Path(given.password_file).read_text().strip())

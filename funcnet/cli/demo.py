@@ -15,6 +15,7 @@ from rich.table import Table
 
 from funcnet import FuncnetError
 from funcnet import model as models
+from funcnet.local import Root
 from funcnet.network import Network
 from funcnet.scenario import Scenario
 from protocol import ProtocolError
@@ -28,7 +29,7 @@ def demo(
     prompt: Annotated[str, typer.Option(help="what to ask the model")] = "What is the capital of France?",
     max_tokens: Annotated[int, typer.Option(min=1, max=512, help="most tokens to generate")] = 48,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
-    root: Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")] = Path(".funcnet"),
+    root: Root = Path(".funcnet"),
 ) -> None:
     """Start a network, serve a job, pay for it, catch a cheat, and show who got what."""
     started = time.monotonic()

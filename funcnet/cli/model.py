@@ -7,10 +7,9 @@ import typer
 
 from funcnet import FuncnetError, actors
 from funcnet import model as models
-from funcnet.local import LocalNetwork
+from funcnet.local import LocalNetwork, Root
 
 app = typer.Typer(no_args_is_help=True, help="Prepare models for the network.")
-Root = Annotated[Path, typer.Option(help="folder of the network's files (FUNCNET_DATA_DIR)", envvar="FUNCNET_DATA_DIR")]
 
 
 @app.command()

@@ -16,12 +16,11 @@ from rich.table import Table
 
 from funcnet import FuncnetError
 from funcnet import model as models
-from funcnet.local import home, running
+from funcnet.local import Root, home, running
 from funcnet.network import Network
 from funcnet.state import NetworkState
 from protocol.units import format_func
 
-Root = Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")]
 REFRESH_SECONDS = 2.0
 DOWN_SECONDS = 40
 MAX_STARTS, CRASH_SECONDS = 5, 60

@@ -11,7 +11,7 @@ import typer
 from funcnet import FuncnetError
 from protocol import BadSignature
 from protocol.chain import Chain, Deployment, struct_values
-from protocol.receipts import Checkpoint, Countersignature, StageReceipt, job_cost
+from protocol.receipts import Checkpoint, Countersignature, StageReceipt, receipt_entries
 from protocol.trees import verify_batch_proof
 from protocol.typed import Domain, Signed, receipts_domain
 
@@ -32,7 +32,7 @@ def verify(
         body = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise FuncnetError(f"{file} holds no JSON: {error}") from error
-    entries = body if isinstance(body, list) else body.get("receipts", [body]) if isinstance(body, dict) else []
+    entries = receipt_entries(body)
     if not entries:
         raise FuncnetError(f"{file} holds no receipt")
     placed = Deployment.read(deployment)
@@ -82,10 +82,8 @@ def check(entry: dict[str, Any], domain: Domain, chain: Chain | None, others: se
 
 
 def _check_amount(receipt: StageReceipt) -> str:
-    prices = (receipt.input_price, receipt.cached_price, receipt.output_price)
-    due = job_cost(receipt.prompt_tokens, receipt.cached_count, receipt.completion_tokens, *prices)
-    if due != receipt.amount:
-        raise FuncnetError(f"receipt {receipt.number}: the amount is {receipt.amount} wei, its tokens and prices give {due}")
+    if receipt.due != receipt.amount:
+        raise FuncnetError(f"receipt {receipt.number}: the amount is {receipt.amount} wei, its tokens and prices give {receipt.due}")
     return "signature, amount"
 
 

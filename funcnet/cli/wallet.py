@@ -8,7 +8,7 @@ import typer
 from eth_utils.address import is_address, to_checksum_address
 
 from funcnet import FuncnetError
-from funcnet.local import LocalNetwork
+from funcnet.local import LocalNetwork, Root
 from protocol.keystore import create_keystore, read_account, write_secret
 from protocol.units import format_func
 
@@ -40,7 +40,7 @@ def address(path: Annotated[Path, typer.Argument(help="keystore file")], passwor
 def fund(
     addresses: Annotated[list[str], typer.Argument(help="who gets it")],
     amount: Annotated[int, typer.Option(min=0, help="FUNC for each; 0 gives coin for gas alone")] = 25_000,
-    root: Annotated[Path, typer.Option(help="folder of the network's files", envvar="FUNCNET_DATA_DIR")] = Path(".funcnet"),
+    root: Root = Path(".funcnet"),
 ) -> None:
     """Give FUNC and coin for gas from the treasury of the network that `funcnet up` runs."""
     if wrong := [address for address in addresses if not is_address(address)]:
