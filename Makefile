@@ -38,6 +38,12 @@ $(MODEL)/tolerance.json: .venv/.ready
 	@echo "[4/4] model"
 	@.venv/bin/funcnet model prepare
 
+# slither wants a web3 below ours and halmos pins its solver: they get an environment of their own.
+.solidity-tools/.ready: contracts/prove/requirements.txt | prerequisites
+	@$(PYTHON) -m venv .solidity-tools
+	@.solidity-tools/bin/pip install -qq -r contracts/prove/requirements.txt
+	@touch $@
+
 setup: out/.ready $(MODEL)/tolerance.json ## install and build everything (demo and test do it by themselves)
 
 demo: setup ## show the whole job: a real model, a real chain, a real database
@@ -48,13 +54,20 @@ test: setup ## check formats and types, run every test
 	@.venv/bin/mypy
 	@forge fmt --check contracts
 	@forge test
+	@FOUNDRY_PROFILE=gas FORGE_SNAPSHOT_CHECK=true forge test
 	@.venv/bin/pytest
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
 	@.venv/bin/pytest
 
-prove: setup ## measure what the docs claim, and run the whole job with its figures
+prove: setup .solidity-tools/.ready ## prove and measure what the docs claim: long invariants, symbolic tests, mutants, coverage, gas, the whole job
+	@FOUNDRY_PROFILE=long forge test
+	@.solidity-tools/bin/python contracts/prove/static.py
+	@.solidity-tools/bin/python contracts/prove/symbolic.py
+	@.venv/bin/python contracts/prove/coverage.py
+	@.venv/bin/python contracts/prove/mutants.py
+	@.venv/bin/funcnet bench gas --json
 	@.venv/bin/funcnet bench pipeline --json
 	@.venv/bin/funcnet demo --json
 
@@ -67,6 +80,6 @@ lock: ## resolve the dependencies anew
 	@{ head -1 requirements.lock; grep -v '^#' .funcnet/lock; } > .funcnet/lock.new && mv .funcnet/lock.new requirements.lock
 
 clean: ## remove what setup made
-	@rm -rf .venv node_modules out cache broadcast deployments .funcnet
+	@rm -rf .venv .solidity-tools node_modules out cache broadcast deployments .funcnet
 
 .PHONY: help prerequisites setup demo test test-long prove format lock clean

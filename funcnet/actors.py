@@ -56,14 +56,14 @@ def join_as_verifier(chain: Chain, account: LocalAccount, bls_wallet: Wallet, st
     if chain.call("Staking", "stakeOf", account.address) < stake:
         chain.send(account, "FuncToken", "approve", chain.address("Staking"), stake)
         chain.send(account, "Staking", "stake", account.address, stake)
-    members = [chain.call("VerifierSet", "member", i) for i in range(chain.call("VerifierSet", "memberCount"))]
-    if account.address in {member[0] for member in members}:
+    if chain.call("VerifierSet", "memberOf", account.address)[1]:
         return
     secret = read_keystore(bls_wallet.path, bls_wallet.password)
     key = bls.public_key(secret)
     payload = bls.possession_payload(account.address, key)
     proof = bls.sign(secret, bls.message(bls.POSSESSION, chain.deployment.chain_id, chain.address("VerifierSet"), 0, payload))
     chain.send(account, "VerifierSet", "register", key, proof, endpoint)
+    chain.send(account, "VerifierSet", "buildSet")
 
 
 def register_model(chain: Chain, creator: LocalAccount, manifest_root: bytes, layers: int, tolerance_root: bytes, uri: str) -> None:
@@ -90,6 +90,17 @@ def fund_payer(chain: Chain, payer: LocalAccount, gateway: str, deposit: int, li
 def bond_gateway(chain: Chain, gateway: LocalAccount, amount: int) -> None:
     chain.send(gateway, "FuncToken", "approve", chain.address("PaymentEscrow"), amount)
     chain.send(gateway, "PaymentEscrow", "addBond", gateway.address, amount)
+
+
+def delegate(chain: Chain, delegator: LocalAccount, provider: str, amount: int) -> str:
+    """Delegate to a provider for shares of its pool; the transaction."""
+    chain.send(delegator, "FuncToken", "approve", chain.address("Staking"), amount)
+    return chain.send(delegator, "Staking", "delegate", provider, amount)
+
+
+def fund_rewards(chain: Chain, treasury: LocalAccount, amount: int) -> None:
+    chain.send(treasury, "FuncToken", "approve", chain.address("RewardPool"), amount)
+    chain.send(treasury, "RewardPool", "fund", amount)
 
 
 def give_func(chain: Chain, treasury: LocalAccount, to: str, whole: int) -> None:

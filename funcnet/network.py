@@ -32,6 +32,8 @@ DEPOSIT = 1_000 * FUNC
 DAILY_LIMIT = 500 * FUNC
 GATEWAY_BOND = 2_000 * FUNC
 VERIFIER_STAKE = 20_000 * FUNC
+REWARD_FUND = 100_000 * FUNC
+DELEGATION = 6_000
 READY_SECONDS = 90
 
 
@@ -122,10 +124,12 @@ class Network:
         """Every party's way onto the chain."""
         self.say("registering creator, providers, verifiers, payer and gateway")
         self._fund()
-        joining = [pool.submit(self._join_provider, plan) for plan in self.plans]
-        joining += [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
-        joining += [pool.submit(self._register_model), pool.submit(self._fund_payer), pool.submit(self._bond_gateway)]
-        _wait_all(joining)
+        model_there = pool.submit(self._register_model)
+        joining = [pool.submit(self._join_verifier, i) for i in range(1, self.verifiers + 1)]
+        joining += [pool.submit(self._fund_payer), pool.submit(self._bond_gateway), pool.submit(self._fund_rewards)]
+        model_there.result()  # an offer is for a model that is registered
+        _wait_all([*joining, *(pool.submit(self._join_provider, plan) for plan in self.plans)])
+        self._delegate()
         self.state.joined = True
         self.state.save(self.root)
 
@@ -197,6 +201,8 @@ class Network:
         if anvil is None:
             raise FuncnetError("anvil is missing; run `make setup`")
         command = [anvil, "--port", str(self.ports["chain"]), "--hardfork", "prague", "--block-time", "1", "--accounts", "1", "--silent"]
+        # All contracts together are deployed in one block's gas: anvil drops what it cannot mine at once.
+        command += ["--gas-limit", "200000000"]
         if self.keep:
             command += ["--state", str(self.root / "chain.json"), "--state-interval", "1"]
         self.supervisor.start("chain", command)
@@ -260,6 +266,7 @@ class Network:
             "creator",
             "payer",
             "gateway",
+            "delegator",
             *(f"verifier-{i}" for i in range(1, self.verifiers + 1)),
             *(p.name for p in self.plans),
         ]:
@@ -268,7 +275,7 @@ class Network:
             actors.give_gas(self.chain, self.address(f"{plan.name}-operator"))
         transfers = [(self.address(plan.name), 25_000) for plan in self.plans]
         transfers += [(self.address(f"verifier-{i}"), 25_000) for i in range(1, self.verifiers + 1)]
-        transfers += [(self.address("payer"), 2_000), (self.address("gateway"), 3_000)]
+        transfers += [(self.address("payer"), 2_000), (self.address("gateway"), 3_000), (self.address("delegator"), DELEGATION)]
         with ThreadPoolExecutor(len(transfers)) as pool:
             _wait_all([pool.submit(actors.give_func, self.chain, treasury, to, whole) for to, whole in transfers])
 
@@ -300,6 +307,27 @@ class Network:
     def _bond_gateway(self) -> None:
         actors.bond_gateway(self.chain, self.wallet("gateway").account(), GATEWAY_BOND)
 
+    def _fund_rewards(self) -> None:
+        actors.fund_rewards(self.chain, self.wallet("treasury").account(), REWARD_FUND)
+
+    def _delegate(self) -> None:
+        actors.delegate(self.chain, self.wallet("delegator").account(), self.address(self.plans[0].name), DELEGATION * FUNC)
+
+    def delegation(self) -> int:
+        """What the delegator's shares are worth now, in wei."""
+        return int(self.chain.call("Staking", "delegationOf", self.address(self.plans[0].name), self.address("delegator")))
+
+    def sweep(self) -> None:
+        """Send the treasury its part and burn the burn's, as anybody may."""
+        self.chain.send(self.wallet("treasury").account(), "Settlement", "sweep")
+
+    def appeal(self, name: str, dispute_id: int) -> None:
+        """Have a provider's owner appeal the verdict of a dispute."""
+        wallet = self.wallet(name)
+        plan = next(plan for plan in self.plans if plan.name == name)
+        keys = ("--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file))
+        self._agent(plan, "appeal", str(dispute_id), *keys)
+
     # services
 
     def _environment(self, **more: object) -> dict[str, str]:
@@ -313,12 +341,16 @@ class Network:
         return {"keystore": wallet.path, "keystore_password_file": wallet.password_file}
 
     def _run_agent(self, plan: ProviderPlan, *arguments: str) -> dict[str, Any]:
+        return dict(json.loads(self._agent(plan, *arguments)))
+
+    def _agent(self, plan: ProviderPlan, *arguments: str) -> str:
+        """Run a command of the agent; the last line that it prints."""
         environment = {**os.environ, **self._environment(data_dir=self.provider_dir(plan.name), layers=plan.layers)}
         command = [str(_bin("provider-agent")), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise FuncnetError(f"`provider-agent {arguments[0]}` failed for {plan.name}: {done.stderr.strip()[-800:]}")
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        return done.stdout.splitlines()[-1]
 
     def start_provider(self, name: str, fault: str = "") -> None:
         """Start a provider's agent; with a fault it cheats."""

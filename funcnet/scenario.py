@@ -11,13 +11,13 @@ from typing import Any
 from openai import OpenAI, OpenAIError
 
 from funcnet import FuncnetError
-from funcnet.network import Network
-from protocol.units import format_func
+from funcnet.network import DELEGATION, Network
+from protocol.disputes import Status
+from protocol.units import FUNC, format_func
 
 CHEAT = "provider-2"
 STAGES = ("provider-1", "provider-2", "provider-3")
 ANCHOR_SECONDS, VERIFY_SECONDS, PAY_SECONDS, VERDICT_SECONDS = 40, 90, 150, 120
-CONVICTED = 2
 
 
 @dataclass
@@ -86,7 +86,12 @@ class Scenario:
         if self.network.address(CHEAT) not in served:
             raise FuncnetError("the second job was not served by the cheat, so there is nothing to catch")
         self.step("the cheat has served; verifiers replay, dispute and judge")
-        self.network.wait(lambda: [d for d in self.disputes() if d["status"] == CONVICTED], VERDICT_SECONDS, "the verdict")
+        self.network.wait(self._judged, VERDICT_SECONDS, "the verdict")
+        self.step("the committee has convicted; the accused appeals to the full set, for a larger bond")
+        self.network.appeal(CHEAT, self._judged()[0]["dispute_id"])
+        self.network.wait(
+            lambda: [d for d in self.disputes() if d["status"] == Status.GUILTY], VERDICT_SECONDS, "the full set's verdict to be carried out"
+        )
         self.network.wait(lambda: self.provider(CHEAT)["jailed"], ANCHOR_SECONDS, "the cheat's jailing")
 
     def serve_with_spare(self) -> None:
@@ -103,7 +108,10 @@ class Scenario:
         self.step("waiting for the windows to pass and the payouts")
         wanted = {("provider", self.network.address(name)) for name in STAGES}
         wanted |= {("verifier", self.network.address(f"verifier-{i}")) for i in range(1, self.network.verifiers + 1)}
+        self.network.wait(lambda: sum(self.network.chain.call("Settlement", "sweepable")), PAY_SECONDS, "something for the treasury")
         wanted |= {("royalty", self.network.address("creator")), ("treasury", "treasury")}
+        self.network.sweep()
+        wanted |= {("delegators", self.network.address(STAGES[0])), ("emission", self.network.address(STAGES[0]))}
         self.network.wait(
             lambda: wanted <= {(r["kind"], r["account"]) for r in self.rewards() if int(r["amount"])}, PAY_SECONDS, "payment of all parties"
         )
@@ -113,13 +121,14 @@ class Scenario:
         self.network.wait(lambda: not self.network.indexed("/v1/status")["missing"], ANCHOR_SECONDS, "the indexer's catching up")
         network, rewards = self.network, self.rewards()
         names = self.names()
-        disputes = [d for d in self.disputes() if d["status"] == CONVICTED and int(d["slashed"])]
+        disputes = [d for d in self.disputes() if d["status"] == Status.GUILTY and int(d["slashed"])]
         slashed = [
             {
                 "provider": d["provider"],
                 "name": names.get(d["provider"], "?"),
-                "stage": f"{d['dispute']['firstLayer']}-{d['dispute']['endLayer']}",
-                "reason": {1: "output differs from the replay", 2: "tokens differ", 3: "evidence withheld"}[d["dispute"]["kind"]],
+                "stage": f"{d['receipt']['firstLayer']}-{d['receipt']['endLayer']}",
+                "reason": {1: "output differs from the replay", 2: "tokens differ", 3: "evidence withheld"}[d["kind"]],
+                "appealed_by": names.get(d["appellant"], None),
                 "amount": d["slashed"],
                 "tx": d["closed_tx"],
             }
@@ -129,7 +138,7 @@ class Scenario:
         by_indexer = {p["provider"] for p in network.indexed("/v1/providers")["data"] if int(p["slashed"])}
         paid: dict[str, int] = {}
         for row in rewards:
-            if row["account"].startswith("0x"):
+            if row["account"].startswith("0x") and row["kind"] != "delegators":
                 paid[row["account"]] = paid.get(row["account"], 0) + int(row["amount"])
         paid[network.address("treasury")] = sum(int(r["amount"]) for r in rewards if r["kind"] == "treasury")
         self.report |= {
@@ -140,6 +149,7 @@ class Scenario:
             "honest_slashed": sorted(({s["provider"] for s in slashed} | by_indexer) - {cheat}),
             "paid": {account: str(amount) for account, amount in paid.items()},
             "royalty": str(sum(int(r["amount"]) for r in rewards if r["kind"] == "royalty")),
+            "delegation": {"paid_in": str(DELEGATION * FUNC), "worth": str(self.network.delegation())},
             "conserved": self.conserved(),
         }
         self.summary = self.summarise(rewards, slashed)
@@ -147,6 +157,8 @@ class Scenario:
             raise FuncnetError(f"slashed were {[s['name'] for s in slashed]}, it should be {CHEAT} alone")
         if not self.report["conserved"]:
             raise FuncnetError("the balances do not add up to the supply less what was burned")
+        if self.network.delegation() <= DELEGATION * FUNC:
+            raise FuncnetError("the delegator has earned nothing")
 
     def summarise(self, rewards: list[dict[str, Any]], slashed: list[dict[str, Any]]) -> list[tuple[str, str, str, str, str]]:
         """Rows of the closing table: who, role, what was done, FUNC, transaction."""
@@ -158,7 +170,7 @@ class Scenario:
             did = f"layers {layers}: {provider['receipts']} receipts"
             rows.append((names[provider["provider"]], "provider", did, format_func(int(paid["amount"])), paid["newest_tx"]))
         for (account, kind), paid in payments.items():
-            if kind in ("royalty", "verifier", "treasury"):
+            if kind in ("royalty", "verifier", "treasury", "emission", "delegators"):
                 did = f"{paid['payments']} payments"
                 rows.append((names.get(account, account), kind, did, format_func(int(paid["amount"])), paid["newest_tx"]))
         for entry in slashed:
@@ -206,6 +218,10 @@ class Scenario:
             raise FuncnetError(f"the reference run failed: {done.stderr[-800:]}")
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
+    def _judged(self) -> list[dict[str, Any]]:
+        """The cheat's disputes that wait for an appeal."""
+        return [d for d in self.disputes() if d["status"] == Status.JUDGED and d["provider"] == self.network.address(CHEAT)]
+
     def job(self, answer: Answer) -> dict[str, Any]:
         found = [j for j in self.network.indexed("/v1/jobs")["data"] if j["job_id"] == answer.job_id]
         return found[0] if found else {"status": "unknown"}
@@ -221,7 +237,7 @@ class Scenario:
 
     def names(self) -> dict[str, str]:
         """Who is who, for people."""
-        parties = ["creator", "payer", "gateway", "treasury", *(p.name for p in self.network.plans)]
+        parties = ["creator", "delegator", "payer", "gateway", "treasury", *(p.name for p in self.network.plans)]
         parties += [f"verifier-{i}" for i in range(1, self.network.verifiers + 1)]
         return {self.network.address(name): name for name in parties}
 
@@ -248,6 +264,6 @@ class Scenario:
         initial = token.INITIAL_SUPPLY().call()
         ledgers = all(
             chain[name].functions.ledger().call(block_identifier=block) == token.balanceOf(chain.address(name)).call(block_identifier=block)
-            for name in ("Staking", "PaymentEscrow", "Settlement", "Disputes")
+            for name in ("Staking", "RewardPool", "PaymentEscrow", "Disputes")
         )
         return balances == supply == initial - burned and ledgers

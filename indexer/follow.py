@@ -83,7 +83,7 @@ class Follower:
 
     @property
     def _sequenced(self) -> list[str]:
-        return [name for name in self.decoder.names.values() if name not in ("FuncToken", "AccessManager")]
+        return [name for name in self.decoder.names.values() if name not in ("FuncToken", "AccessManager", "TimelockController")]
 
     def _fetch(self, start: int, end: int) -> list[Event]:
         logs = self.chain.web3.eth.get_logs({"address": self.decoder.addresses, "fromBlock": start, "toBlock": end})  # type: ignore[typeddict-item]

@@ -6,13 +6,15 @@ SELECT r.provider,
        r.args ->> 'operator' AS operator,
        COALESCE((SELECT o.args ->> 'endpoint' FROM of o WHERE o.provider = r.provider AND o.name IN ('ProviderRegistered', 'EndpointChanged')
                  ORDER BY block_number DESC, log_index DESC LIMIT 1), '') AS endpoint,
-       (SELECT COALESCE(e.args ->> 'remaining', e.args ->> 'active') FROM indexer.event e
-         WHERE e.contract = 'Staking' AND e.args ->> 'account' = r.provider AND e.name IN ('Staked', 'UnbondingStarted', 'Slashed')
+       (SELECT COALESCE(e.args -> 'slash' ->> 'active', e.args ->> 'active') FROM indexer.event e
+         WHERE e.contract = 'Staking' AND e.args ->> 'account' = r.provider
+           AND (e.name IN ('Staked', 'Slashed') OR (e.name = 'UnbondingStarted' AND e.args ->> 'delegator' = r.provider))
          ORDER BY block_number DESC, log_index DESC LIMIT 1) AS stake,
-       (SELECT COALESCE(sum((e.args ->> 'amount')::numeric), 0)::text FROM indexer.event e
+       (SELECT COALESCE(sum((e.args -> 'slash' ->> 'amount')::numeric), 0)::text FROM indexer.event e
          WHERE e.name = 'Slashed' AND e.args ->> 'account' = r.provider) AS slashed,
        (SELECT COALESCE(jsonb_agg(g.args - 'provider' ORDER BY g.block_number, g.log_index), '[]') FROM of g
-         WHERE g.provider = r.provider AND g.name = 'GpuRegistered') AS gpus,
+         WHERE g.provider = r.provider AND g.name = 'GpuRegistered' AND NOT EXISTS (
+             SELECT 1 FROM of x WHERE x.provider = r.provider AND x.name = 'GpuRetired' AND x.args -> 'gpuId' = g.args -> 'gpuId')) AS gpus,
        (SELECT COALESCE(jsonb_agg(m.args -> 'offer' ORDER BY m.block_number, m.log_index), '[]') FROM of m
          WHERE m.provider = r.provider AND m.name = 'OfferMade' AND NOT EXISTS (
              SELECT 1 FROM of w WHERE w.provider = r.provider AND w.name = 'OfferWithdrawn' AND w.args -> 'offerId' = m.args -> 'offerId')
@@ -21,27 +23,40 @@ SELECT r.provider,
                  ORDER BY block_number DESC, log_index DESC LIMIT 1), false) AS jailed,
        (SELECT COALESCE(max((b.args -> 'batch' ->> 'lastNumber')::bigint), 0) FROM of b
          WHERE b.provider = r.provider AND b.name = 'BatchAnchored') AS receipts,
-       (SELECT COALESCE(sum((p.args ->> 'net')::numeric), 0)::text FROM of p WHERE p.provider = r.provider AND p.name = 'Released') AS paid
+       (SELECT COALESCE(sum((p.args -> 'payout' -> 'parts' ->> 'provider')::numeric - (p.args -> 'payout' ->> 'delegators')::numeric), 0)::text
+          FROM of p WHERE p.provider = r.provider AND p.name = 'Released') AS paid,
+       (SELECT COALESCE(e.args -> 'slash' ->> 'delegated', e.args ->> 'delegated', e.args ->> 'active', '0') FROM indexer.event e
+         WHERE e.contract = 'Staking' AND e.args ->> 'account' = r.provider
+           AND (e.name IN ('Delegated', 'PoolEarned', 'Slashed') OR (e.name = 'UnbondingStarted' AND e.args ->> 'delegator' <> r.provider))
+         ORDER BY block_number DESC, log_index DESC LIMIT 1) AS delegated
 FROM of r WHERE r.name = 'ProviderRegistered' ORDER BY r.block_number, r.log_index
 """
 
 REWARDS = """
 SELECT account, kind, sum(amount)::text AS amount, count(*) AS payments, max(tx_hash) FILTER (WHERE newest = 1) AS newest_tx FROM (
     SELECT *, row_number() OVER (PARTITION BY account, kind ORDER BY block_number DESC, log_index DESC) AS newest FROM (
-        SELECT args ->> 'provider' AS account, 'provider' AS kind, (args ->> 'net')::numeric AS amount, tx_hash, block_number, log_index
-          FROM indexer.event WHERE name = 'Released'
+        SELECT args ->> 'provider' AS account, 'provider' AS kind,
+               (args -> 'payout' -> 'parts' ->> 'provider')::numeric - (args -> 'payout' ->> 'delegators')::numeric AS amount,
+               tx_hash, block_number, log_index FROM indexer.event WHERE name = 'Released'
         UNION ALL
-        SELECT args -> 'redemption' ->> 'royaltyTo', 'royalty', (args -> 'redemption' -> 'parts' ->> 'royalty')::numeric,
-               tx_hash, block_number, log_index FROM indexer.event WHERE name = 'VoucherRedeemed'
+        SELECT args ->> 'provider', 'delegators', (args -> 'payout' ->> 'delegators')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'Released' AND args -> 'payout' ->> 'delegators' <> '0'
+        UNION ALL
+        SELECT args ->> 'provider', 'emission', (args ->> 'amount')::numeric - (args ->> 'toDelegators')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'RewardClaimed'
+        UNION ALL
+        SELECT args ->> 'provider', 'delegators', (args ->> 'toDelegators')::numeric, tx_hash, block_number, log_index
+          FROM indexer.event WHERE name = 'RewardClaimed' AND args ->> 'toDelegators' <> '0'
+        UNION ALL
+        SELECT args -> 'payout' ->> 'royaltyTo', 'royalty', (args -> 'payout' -> 'parts' ->> 'royalty')::numeric,
+               tx_hash, block_number, log_index FROM indexer.event WHERE name = 'Released'
         UNION ALL
         SELECT args ->> 'verifier', 'verifier', (args ->> 'amount')::numeric, tx_hash, block_number, log_index
           FROM indexer.event WHERE name = 'VerifierPaid'
         UNION ALL
-        SELECT 'treasury', 'treasury', (args -> 'redemption' -> 'parts' ->> 'treasury')::numeric, tx_hash, block_number, log_index
-          FROM indexer.event WHERE name = 'VoucherRedeemed'
+        SELECT 'treasury', 'treasury', (args ->> 'toTreasury')::numeric, tx_hash, block_number, log_index FROM indexer.event WHERE name = 'Swept'
         UNION ALL
-        SELECT 'burned', 'burned', (args -> 'redemption' -> 'parts' ->> 'burned')::numeric, tx_hash, block_number, log_index
-          FROM indexer.event WHERE name = 'VoucherRedeemed'
+        SELECT 'burned', 'burned', (args ->> 'burned')::numeric, tx_hash, block_number, log_index FROM indexer.event WHERE name = 'Swept'
     ) payment
 ) ranked GROUP BY account, kind ORDER BY kind, account
 """
@@ -71,11 +86,11 @@ WITH batch AS (
            (SELECT s.args ->> 'status' FROM indexer.event o
               JOIN indexer.event s ON s.name = 'DisputeClosed' AND s.args -> 'disputeId' = o.args -> 'disputeId'
              WHERE o.name = 'DisputeOpened' AND o.args ->> 'provider' = r.provider
-               AND (o.args -> 'dispute' ->> 'receiptNumber')::bigint = r.number LIMIT 1) AS dispute
+               AND (o.args -> 'claim' -> 'receipt' ->> 'number')::bigint = r.number LIMIT 1) AS dispute
     FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last
     WHERE %(job)s::text IS NULL OR job_id = %(job)s
 ), judged AS (
-    SELECT *, CASE WHEN dispute = '2' THEN 'convicted' WHEN batch_id IS NULL THEN 'signed' WHEN checks > 0 THEN 'verified'
+    SELECT *, CASE WHEN dispute = '3' THEN 'convicted' WHEN batch_id IS NULL THEN 'signed' WHEN checks > 0 THEN 'verified'
                    ELSE 'anchored' END AS status,
            sum(completion_tokens) OVER (PARTITION BY job_id, layers) AS completion, -- a stage and its replacement did a part each
            sum(prompt_tokens - cached) OVER (PARTITION BY job_id, layers) AS prompt
@@ -92,9 +107,19 @@ FROM judged GROUP BY job_id ORDER BY max(received_at) DESC LIMIT %(limit)s
 
 DISPUTES = """
 SELECT (o.args ->> 'disputeId')::bigint AS dispute_id, o.args ->> 'provider' AS provider, o.args ->> 'challenger' AS challenger,
-       o.args -> 'dispute' AS dispute, o.tx_hash AS opened_tx, c.tx_hash AS closed_tx, c.args -> 'status' AS status,
+       o.args ->> 'evidenceId' AS evidence_id, o.args -> 'claim' -> 'kind' AS kind, o.args -> 'claim' -> 'receipt' AS receipt,
+       o.tx_hash AS opened_tx, c.tx_hash AS closed_tx,
+       COALESCE(c.args -> 'status', CASE WHEN v.name = 'VerdictGiven' THEN '2' ELSE '1' END::jsonb) AS status,
+       (SELECT a.args ->> 'appellant' FROM indexer.event a WHERE a.name = 'Appealed' AND a.args -> 'disputeId' = o.args -> 'disputeId' LIMIT 1)
+         AS appellant,
+       COALESCE((v.args ->> 'deadline')::bigint, (o.args -> 'dispute' ->> 'deadline')::bigint) AS deadline,
        COALESCE(c.args ->> 'slashed', '0') AS slashed, c.args ->> 'refundOrdered' AS refund_ordered
-FROM indexer.event o LEFT JOIN indexer.event c ON c.name = 'DisputeClosed' AND c.args -> 'disputeId' = o.args -> 'disputeId'
+FROM indexer.event o
+LEFT JOIN indexer.event c ON c.name = 'DisputeClosed' AND c.args -> 'disputeId' = o.args -> 'disputeId'
+LEFT JOIN LATERAL (
+    SELECT name, args FROM indexer.event s WHERE s.name IN ('VerdictGiven', 'Appealed', 'Escalated') AND s.args -> 'disputeId' = o.args -> 'disputeId'
+    ORDER BY block_number DESC, log_index DESC LIMIT 1
+) v ON true
 WHERE o.name = 'DisputeOpened' ORDER BY dispute_id DESC
 """
 

@@ -57,8 +57,9 @@ def possession_payload(verifier: str, key: bytes) -> bytes:
     return keccak(abi_encode(["address", "bytes32"], [verifier, keccak(key)]))
 
 
-def verdict_payload(dispute_id: int, evidence_id: bytes, guilty: bool) -> bytes:
-    return keccak(abi_encode(["uint256", "bytes32", "bool"], [dispute_id, evidence_id, guilty]))
+def verdict_payload(dispute_id: int, evidence_id: bytes, round_: int, outcome: int) -> bytes:
+    """What judges sign: ``Disputes.verdictPayload``; round and outcome as its enums count."""
+    return keccak(abi_encode(["uint256", "bytes32", "uint8", "uint8"], [dispute_id, evidence_id, round_, outcome]))
 
 
 def tolerance_payload(model_id: bytes, tolerance_root: bytes) -> bytes:

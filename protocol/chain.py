@@ -24,15 +24,19 @@ from protocol.typed import Domain, receipts_domain, settlement_domain
 
 CONTRACTS = (
     "AccessManager",
+    "TimelockController",
     "FuncToken",
     "Staking",
+    "RewardPool",
     "ProviderRegistry",
     "ModelRegistry",
     "PaymentEscrow",
     "VerifierSet",
     "CommitmentLog",
+    "Pins",
     "Settlement",
     "Disputes",
+    "Contradictions",
 )
 CLOCK_SECONDS = 3.0
 RECEIPT_TIMEOUT_SECONDS = 60

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from protocol.chain import Chain, struct_values
+from protocol.chain import Chain, abi, named
 
 
 @dataclass(frozen=True)
 class Member:
-    """A verifier's seat. ``index`` is its place in the set, as quorum checks name signers."""
+    """A verifier's seat. ``index`` is its place in the set, as quorum checks name who is absent."""
 
     verifier: str
     index: int
@@ -18,9 +18,6 @@ class Member:
 
 def active_members(chain: Chain, epoch: int) -> dict[str, Member]:
     """The verifiers whose keys count in an epoch, by address."""
-    found = {}
-    for index in range(chain.call("VerifierSet", "memberCount")):
-        entry = struct_values("VerifierSet", "member", chain.call("VerifierSet", "member", index))
-        if entry["activeFrom"] <= epoch < entry["activeUntil"]:
-            found[entry["verifier"]] = Member(entry["verifier"], index, entry["weight"], entry["endpoint"], entry["publicKey"])
-    return found
+    components = next(e for e in abi("VerifierSet") if e.get("name") == "seatsOf")["outputs"][0]["components"]
+    seats = [named(components, values) for values in chain.call("VerifierSet", "seatsOf", epoch)]
+    return {s["verifier"]: Member(s["verifier"], i, s["weight"], s["endpoint"], s["publicKey"]) for i, s in enumerate(seats)}

@@ -109,7 +109,7 @@ def _bls() -> dict[str, Any]:
         "aggregateKey": _hex(bls.encode_g2(bls.decode_g2(keys[0]) + bls.decode_g2(keys[1]) + bls.decode_g2(keys[2]))),
         "otherMessage": _hex(bls.message(bls.VERDICT, CHAIN_ID, contract, 8, keccak(b"payload"))),
         "possession": _hex(bls.possession_payload(contract, keys[0])),
-        "verdict": _hex(bls.verdict_payload(3, keccak(b"evidence"), True)),
+        "verdict": _hex(bls.verdict_payload(3, keccak(b"evidence"), 1, 2)),
         "tolerance": _hex(bls.tolerance_payload(keccak(b"model"), keccak(b"table"))),
     }
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from protocol import bls
 from protocol.chain import Chain, struct_values
+from protocol.disputes import DisputeReader
 from protocol.duties import duty_payload, is_drawn
 from protocol.members import active_members
 from protocol.receipts import EvidenceRequest
@@ -13,8 +14,6 @@ from protocol.wire import EvidenceAsk
 from provider import Refused
 from provider.ledger import Ledger, StoredReceipt
 
-OPEN = 1
-
 
 @dataclass
 class EvidenceAccess:
@@ -23,6 +22,7 @@ class EvidenceAccess:
     chain: Chain
     ledger: Ledger
     provider: str
+    disputes: DisputeReader
 
     def grant(self, ask: EvidenceAsk) -> tuple[StoredReceipt, int]:
         """(the receipt, part) where the requester may have it. Raises Refused or BadSignature."""
@@ -72,10 +72,9 @@ class EvidenceAccess:
             raise Refused(f"{request.requester} did not draw receipt {stored.number}")
 
     def _require_seat(self, dispute_id: int, request: EvidenceRequest, stored: StoredReceipt) -> None:
-        dispute = struct_values("Disputes", "dispute", self.chain.call("Disputes", "dispute", dispute_id))
-        about = (dispute["provider"], dispute["receiptNumber"], dispute["status"])
-        if about != (self.provider, stored.number, OPEN):
+        dispute = self.disputes.get(dispute_id)
+        if (dispute.provider, dispute.number) != (self.provider, stored.number) or dispute.is_over:
             raise Refused(f"dispute {dispute_id} is not an open one about receipt {stored.number}")
-        seated = request.requester in active_members(self.chain, dispute["epoch"])
-        if not seated or request.requester == dispute["challenger"]:
+        seated = request.requester in active_members(self.chain, dispute.epoch)
+        if not seated or request.requester == dispute.challenger:
             raise Refused(f"{request.requester} has no seat in dispute {dispute_id}")

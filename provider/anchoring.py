@@ -12,6 +12,8 @@ from provider.ledger import Ledger
 
 log = structlog.get_logger()
 
+REWARD_EPOCHS_BACK = 64
+
 
 @dataclass
 class Anchoring:
@@ -21,6 +23,8 @@ class Anchoring:
     ledger: Ledger
     account: LocalAccount
     provider: str
+    _rewarded: int = 0
+    """Reward epochs before this one have been looked at."""
 
     def anchor(self) -> int | None:
         """Anchor all receipts that are not; the batch's number, or None where there was nothing."""
@@ -49,8 +53,9 @@ class Anchoring:
         if newest is None:
             return 0
         self._redeem()
+        models = sorted({voucher.model_id for voucher in self.ledger.vouchers()})
         try:
-            digest = self.chain.send(self.account, "Settlement", "release", self.provider, newest)
+            digest = self.chain.send(self.account, "Settlement", "release", self.provider, newest, models)
         except Reverted as error:
             if error.error != "NothingToRelease":
                 log.info("release waits", reason=str(error))
@@ -59,6 +64,23 @@ class Anchoring:
             log.info("released", up_to_batch=newest, tx=digest)
         self.ledger.mark_released(newest)
         return newest + 1
+
+    def collect(self) -> None:
+        """Everything that is due: fees and emission."""
+        self.claim()
+        self.claim_rewards()
+
+    def claim_rewards(self) -> int:
+        """Take the emission of ended reward epochs, for the owner and the delegators; how much, in wei."""
+        current = int(self.chain.call("RewardPool", "currentEpoch"))
+        taken = 0
+        for epoch in range(max(self._rewarded, current - REWARD_EPOCHS_BACK, 0), current):
+            if amount := int(self.chain.call("RewardPool", "claimable", self.provider, epoch)):
+                digest = self.chain.send(self.account, "RewardPool", "claim", self.provider, epoch)
+                log.info("reward claimed", epoch=epoch, amount=amount, tx=digest)
+                taken += amount
+        self._rewarded = current
+        return taken
 
     def _redeem(self) -> None:
         self._refresh_redeemed()
@@ -100,6 +122,7 @@ class Anchoring:
         waiting = self.ledger.unanchored()
         if int(self.chain.call("CommitmentLog", "lastNumber", self.provider)) < waiting[0].number:
             return
-        for batch_id in range(int(self.chain.call("CommitmentLog", "batchCount", self.provider))):
+        count = int(self.chain.call("CommitmentLog", "batchCount", self.provider))
+        for batch_id in range(max(0, count - int(self.chain.call("CommitmentLog", "RING"))), count):
             root, first, last, *_ = self.chain.call("CommitmentLog", "batch", self.provider, batch_id)
             self.ledger.record_batch(batch_id, first, last, root)

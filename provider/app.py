@@ -16,6 +16,7 @@ from inference.classes import ExecutionClass
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from protocol import ProtocolError, SettingsError
+from protocol.disputes import DisputeReader
 from protocol.keystore import read_account
 from protocol.manifest import Manifest
 from protocol.settings import ProviderSettings
@@ -66,7 +67,7 @@ async def serve(settings: ProviderSettings) -> None:
         evidence=evidence,
         ledger=ledger,
         backing=backing,
-        access=EvidenceAccess(chain, ledger, settings.owner),
+        access=EvidenceAccess(chain, ledger, settings.owner, DisputeReader(chain)),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
     )
     anchoring = Anchoring(chain, ledger, account, settings.owner)
@@ -80,7 +81,7 @@ async def serve(settings: ProviderSettings) -> None:
     log.info("ready", endpoint=f"grpcs://{settings.host}:{port}", layers=settings.layers, tensors=len(stage.loaded_keys))
     loops = [
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(anchoring.anchor))),
-        asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.claim))),
+        asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.collect))),
     ]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,7 @@ import typer
 from eth_account.signers.local import LocalAccount
 
 from protocol import ProtocolError, SettingsError, logs
+from protocol.disputes import DisputeReader
 from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
 from protocol.manifest import TOLERANCE_FILE, Manifest
 from protocol.receipts import execution_class_id
@@ -19,6 +20,9 @@ from protocol.typed import ZERO32
 from protocol.units import FUNC, format_func
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Serve a stage of an open model and earn FUNC.")
+
+UNBONDINGS_SHOWN = 64
+"""Buckets back from the newest that are looked through: eight make an unbonding period."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 DataDir = Annotated[Path | None, typer.Option(help="where the agent keeps its state (FUNCNET_DATA_DIR)")]
@@ -137,14 +141,17 @@ def status(owner: Annotated[str | None, typer.Option(help="the provider's owner 
     """What the chain says about a provider: stake, offers, batches, money held."""
     settings = ProviderSettings.load(owner=owner)
     chain = settings.chain()
-    held = chain.call("Settlement", "heldOf", settings.owner)
+    models = {offer[0] for offer in chain.call("ProviderRegistry", "offersOf", settings.owner)}
+    held = sum(chain.call("Settlement", "heldOf", settings.owner, model_id) for model_id in models)
     body = {
         "provider": settings.owner,
         "serving": chain.call("ProviderRegistry", "isServing", settings.owner),
         "stake": str(chain.call("Staking", "stakeOf", settings.owner)),
         "batches": chain.call("CommitmentLog", "batchCount", settings.owner),
         "receipts": chain.call("CommitmentLog", "lastNumber", settings.owner),
-        "held": str(held[1]),
+        "delegated": str(chain.call("Staking", "poolOf", settings.owner)[1]),
+        "disputes": chain.call("Staking", "openDisputes", settings.owner),
+        "held": str(held),
         "balance": str(chain.call("FuncToken", "balanceOf", settings.owner)),
     }
     _print(body, as_json)
@@ -158,16 +165,52 @@ def claim(data_dir: DataDir = None, owner: Annotated[str | None, typer.Option(he
 
     settings = ProviderSettings.load(data_dir=data_dir, owner=owner)
     account = read_account(settings.require_keystore(), settings.password())
-    released = Anchoring(settings.chain(), Ledger(settings.data_dir / "provider.db"), account, settings.owner).claim()
+    anchoring = Anchoring(settings.chain(), Ledger(settings.data_dir / "provider.db"), account, settings.owner)
+    released, reward = anchoring.claim(), anchoring.claim_rewards()
     print(f"released up to batch {released - 1}" if released else "nothing is past its window yet")
+    if reward:
+        print(f"claimed {format_func(reward)} of emission")
 
 
 @app.command()
 def withdraw(data_dir: DataDir = None, cold_keystore: ColdKeystore = None, cold_password_file: ColdPassword = None) -> None:
     """Pay out stake whose unbonding has ended to the owner."""
     settings = ProviderSettings.load(data_dir=data_dir)
-    owner = _cold(settings, cold_keystore, cold_password_file)
-    print(settings.chain().send(owner, "Staking", "withdraw"))
+    owner, chain = _cold(settings, cold_keystore, cold_password_file), settings.chain()
+    waiting = chain.call("Staking", "unbondingsOf", owner.address, owner.address, UNBONDINGS_SHOWN)
+    now = chain.now()
+    if not (ended := [bucket for bucket, _, release_at in waiting if release_at <= now]):
+        soonest = min((release_at for _, _, release_at in waiting), default=0)
+        raise SettingsError(f"nothing has ended its unbonding; the next does in {soonest - now} s" if soonest else "nothing is unbonding")
+    print(chain.send(owner, "Staking", "withdraw", ended))
+
+
+@app.command()
+def unbond(
+    amount: Annotated[int, typer.Argument(help="whole FUNC of the provider's own stake")],
+    data_dir: DataDir = None,
+    cold_keystore: ColdKeystore = None,
+    cold_password_file: ColdPassword = None,
+) -> None:
+    """Start to take stake out. It stays slashable until the unbonding period is over; `withdraw` pays it out then."""
+    settings = ProviderSettings.load(data_dir=data_dir)
+    print(settings.chain().send(_cold(settings, cold_keystore, cold_password_file), "Staking", "beginUnbonding", amount * FUNC))
+
+
+@app.command()
+def appeal(
+    dispute: Annotated[int, typer.Argument(help="the dispute's number, as the explorer shows it")],
+    data_dir: DataDir = None,
+    cold_keystore: ColdKeystore = None,
+    cold_password_file: ColdPassword = None,
+) -> None:
+    """Take a verdict against this provider to the full set of verifiers, for the appeal bond. It is lost with the appeal."""
+    settings = ProviderSettings.load(data_dir=data_dir)
+    owner, chain = _cold(settings, cold_keystore, cold_password_file), settings.chain()
+    found = DisputeReader(chain).get(dispute)
+    bond = chain.call("Disputes", "parameters")[1]
+    chain.send(owner, "FuncToken", "approve", chain.address("Disputes"), bond)
+    print(chain.send(owner, "Disputes", "appeal", found.evidence_id))
 
 
 def _cold(settings: ProviderSettings, keystore: Path | None, password_file: Path | None) -> LocalAccount:

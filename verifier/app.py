@@ -10,6 +10,7 @@ from psycopg import Error as DatabaseError
 
 from protocol import ProtocolError, SettingsError, logs
 from protocol.database import migrate, open_pool
+from protocol.disputes import DisputeReader
 from protocol.keystore import read_account, read_keystore
 from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings, read_password
@@ -42,7 +43,7 @@ class Service:
         self.evidence = EvidenceClient(self.chain, self.account)
         posting = int(self.chain.call("VerifierSet", "postingEpochs"))
         self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
-        self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence)
+        self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence, DisputeReader(self.chain))
         self.queue = celery_app(settings)
         self.head: tuple[int, bytes | None] = (-1, None)
         self.attested: set[bytes] = set()
@@ -57,7 +58,7 @@ class Service:
             self._dispatch,
             self._dispute,
             self.judging.take_seats,
-            self.judging.deliver_verdicts,
+            self.judging.carry_on,
             self.duties.post,
             self.duties.claim,
         ):

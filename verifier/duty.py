@@ -89,8 +89,9 @@ class Duties:
         for epoch in self.store.complete_epochs():
             results = self.store.results(epoch)
             root = duty_root(self.store.epoch_signature(epoch), results)
+            seat = active_members(self.chain, epoch)[self.account.address].index
             try:
-                digest = self.chain.send(self.account, "VerifierSet", "postDuties", epoch, root, len(results))
+                digest = self.chain.send(self.account, "VerifierSet", "postDuties", epoch, seat, root, len(results))
                 log.info("posted", epoch=epoch, checks=len(results), tx=digest)
             except Reverted as error:
                 if error.error not in ("DutiesClosed", "AlreadyPosted"):

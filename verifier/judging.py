@@ -1,6 +1,6 @@
 """Dispute what failed, judge what others dispute, gather signatures. Design section 4, "Verdict"."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -8,7 +8,8 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
-from protocol.chain import Chain, struct_values
+from protocol.chain import Chain
+from protocol.disputes import KIND_OUTPUT, KIND_WITHHELD, Dispute, DisputeReader, Outcome, Round, Status
 from protocol.members import Member, active_members
 from protocol.receipts import StageReceipt
 from protocol.trees import BatchTree
@@ -17,15 +18,29 @@ from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
-OPEN = 1
-KIND_OUTPUT, KIND_WITHHELD = 1, 3
 ATTESTED, REGISTERED_ROOT = 5, 4
 """Places in the contract's Model struct."""
+SMALL_NETWORK = 7
+SAID = {Outcome.INNOCENT: "innocent", Outcome.GUILTY: "guilty", Outcome.WITHHELD: "withheld"}
 
 
-def is_guilty(verdict: str) -> bool:
-    """What a committee member says, given its own check: only a FAIL or evidence withheld from it too convicts."""
+def convicts(verdict: str) -> bool:
+    """Whether a judge's own check convicts: only a FAIL, or evidence withheld from it too."""
     return verdict in ("FAIL", "WITHHELD")
+
+
+def outcome_of(verdict: str, kind: int) -> Outcome:
+    """What a judge says, given its own check: where it convicts, of what the challenger claimed."""
+    if not convicts(verdict):
+        return Outcome.INNOCENT
+    return Outcome.WITHHELD if kind == KIND_WITHHELD else Outcome.GUILTY
+
+
+def is_quorum(signed: list[Member], seated: list[Member]) -> bool:
+    """All of a panel while it is smaller than seven, else two thirds of its weight: ``VerifierSet.verifyQuorum``."""
+    if not signed or (len(seated) < SMALL_NETWORK and len(signed) != len(seated)):
+        return False
+    return 3 * sum(m.weight for m in signed) >= 2 * sum(m.weight for m in seated)
 
 
 @dataclass
@@ -37,6 +52,9 @@ class Judging:
     bls_secret: bytes
     store: Store
     evidence: EvidenceClient
+    disputes: DisputeReader
+    _over: set[tuple[int, int]] = field(default_factory=set)
+    """(dispute, round) whose fee was taken or is not this verifier's."""
 
     def open_disputes(self, receipts_of: Any) -> None:
         """Challenge each duty that failed, with a bond, unless somebody else has already. ``receipts_of(provider, batch)`` lists a batch."""
@@ -47,7 +65,7 @@ class Judging:
             proof = BatchTree([receipt.struct_hash() for receipt in receipts]).proof(index)
             kind = KIND_OUTPUT if row["verdict"] == "FAIL" else KIND_WITHHELD
             bond = self.chain.call("Disputes", "parameters")[0]
-            if not self._challenged(provider, number):
+            if not any((d.provider, d.number) == (provider, number) for d in self.disputes.all()):
                 try:
                     self.chain.send(self.account, "FuncToken", "approve", self.chain.address("Disputes"), bond)
                     digest = self.chain.send(self.account, "Disputes", "open", receipts[index].abi_tuple(), batch_id, proof, kind)
@@ -57,52 +75,83 @@ class Judging:
                         raise
             self.store.mark_disputed(provider, number)
 
-    def _challenged(self, provider: str, number: int) -> bool:
-        return any((d["provider"], d["receiptNumber"]) == (provider, number) for _, d in self._disputes())
-
     def take_seats(self) -> None:
         """Queue a check for each open dispute in which this verifier has a seat, and sign where its check is done."""
-        for dispute_id, dispute in self._disputes():
-            if dispute["status"] != OPEN or dispute["challenger"] == self.account.address:
+        for dispute in self.disputes.all():
+            if dispute.status != Status.OPEN or self.account.address not in {m.verifier for m in self._seated(dispute)}:
                 continue
-            if self.account.address not in active_members(self.chain, dispute["epoch"]):
-                continue
-            key = CheckKey(dispute["provider"], dispute["receiptNumber"], dispute_id)
-            self.store.add_committee_check(key, dispute["batchId"], dispute["epoch"])
+            key = CheckKey(dispute.provider, dispute.number, dispute.dispute_id)
+            self.store.add_committee_check(key, dispute.batch_id, dispute.epoch)
             verdict = self.store.verdict(key)
             if verdict is not None:
-                self._sign_verdict(dispute_id, dispute, is_guilty(verdict))
+                self._sign_verdict(dispute, outcome_of(verdict, dispute.kind))
 
-    def _sign_verdict(self, dispute_id: int, dispute: dict[str, Any], guilty: bool) -> None:
-        payload = bls.verdict_payload(dispute_id, dispute["evidenceId"], guilty)
-        signature = self._sign(bls.VERDICT, "Disputes", dispute["epoch"], payload)
-        self.store.add_statement(f"dispute/{dispute_id}", dispute["epoch"], "guilty" if guilty else "innocent", signature)
+    def _seated(self, dispute: Dispute) -> list[Member]:
+        """The judges of the dispute's round, in the order of their seats."""
+        view = "committeePanel" if dispute.round == Round.COMMITTEE else "fullPanel"
+        _, seats = self.chain.call("VerifierSet", view, dispute.epoch, dispute.challenger)
+        members = active_members(self.chain, dispute.epoch).values()
+        return sorted((m for m in members if seats >> m.index & 1), key=lambda m: m.index)
 
-    def deliver_verdicts(self) -> None:
-        """Gather the committee's signatures on each open dispute and carry out the verdict once they make a quorum.
+    def _sign_verdict(self, dispute: Dispute, outcome: Outcome) -> None:
+        payload = bls.verdict_payload(dispute.dispute_id, dispute.evidence_id, dispute.round, outcome)
+        signature = self._sign(bls.VERDICT, "Disputes", dispute.epoch, payload)
+        self.store.add_statement(_subject(dispute), dispute.epoch, SAID[outcome], signature)
+
+    def carry_on(self) -> None:
+        """Bring each dispute one step further: enter its verdict, escalate, carry out, end it; and take the fee for what was judged.
 
         The challenger, or else the first seated member, does it: anyone may, but two would waste gas.
         """
-        for dispute_id, dispute in self._disputes():
-            if dispute["status"] != OPEN or self.chain.now() > dispute["deadline"]:
+        for dispute in self.disputes.all():
+            if dispute.is_over:
+                self._collect(dispute)
                 continue
-            members = active_members(self.chain, dispute["epoch"])
-            seated = sorted((m for m in members.values() if m.verifier != dispute["challenger"]), key=lambda m: m.index)
-            leader = dispute["challenger"] if dispute["challenger"] in members else seated[0].verifier if seated else ""
-            if leader == self.account.address:
-                self._deliver(dispute_id, dispute, seated)
+            seated = self._seated(dispute)
+            verifiers = active_members(self.chain, dispute.epoch)
+            leader = dispute.challenger if dispute.challenger in verifiers else seated[0].verifier if seated else ""
+            if leader != self.account.address:
+                continue
+            late = self.chain.now() > dispute.deadline
+            if dispute.status == Status.OPEN and not late:
+                self._deliver(dispute, seated)
+            elif dispute.status == Status.JUDGED and late:
+                self._close("execute", dispute, dispute.claim)
+            elif late and dispute.round == Round.COMMITTEE:
+                self._close("escalate", dispute, dispute.evidence_id)
+            elif late:
+                self._close("expire", dispute, dispute.claim)
 
-    def _deliver(self, dispute_id: int, dispute: dict[str, Any], seated: list[Member]) -> None:
-        statements = {member: self._ask(member, f"dispute/{dispute_id}") for member in seated}
-        for guilty in (True, False):
-            payload = bls.verdict_payload(dispute_id, dispute["evidenceId"], guilty)
-            signed = self._valid(statements, "guilty" if guilty else "innocent", bls.VERDICT, "Disputes", dispute["epoch"], payload)
-            if len(signed) == len(seated) and seated:
-                signers = [member.index for member, _ in signed]
+    def _close(self, step: str, dispute: Dispute, argument: object) -> None:
+        digest = self.chain.send(self.account, "Disputes", step, argument)
+        log.warning("dispute goes on", dispute=dispute.dispute_id, step=step, outcome=dispute.outcome, tx=digest)
+
+    def _deliver(self, dispute: Dispute, seated: list[Member]) -> None:
+        statements = {member: self._ask(member, _subject(dispute)) for member in seated}
+        for outcome in (Outcome.WITHHELD, Outcome.GUILTY, Outcome.INNOCENT):
+            payload = bls.verdict_payload(dispute.dispute_id, dispute.evidence_id, dispute.round, outcome)
+            signed = self._valid(statements, SAID[outcome], bls.VERDICT, "Disputes", dispute.epoch, payload)
+            signers = [member for member, _ in signed]
+            if is_quorum(signers, seated):
+                absent = [member.index for member in seated if member not in signers]
                 aggregate = bls.aggregate([signature for _, signature in signed])
-                digest = self.chain.send(self.account, "Disputes", "verdict", dispute_id, guilty, signers, aggregate)
-                log.warning("verdict carried out", dispute=dispute_id, guilty=guilty, judges=len(signers), tx=digest)
+                digest = self.chain.send(self.account, "Disputes", "verdict", dispute.evidence_id, outcome, absent, aggregate)
+                log.warning("verdict", dispute=dispute.dispute_id, round=dispute.round, outcome=outcome.name, judges=len(signers), tx=digest)
                 return
+
+    def _collect(self, dispute: Dispute) -> None:
+        """Take this verifier's share of the fee of each round that it judged, and what it won as a challenger."""
+        mine = active_members(self.chain, dispute.epoch).get(self.account.address)
+        for round_ in Round:
+            key = (dispute.dispute_id, int(round_))
+            if mine is None or key in self._over:
+                continue
+            try:
+                self.chain.send(self.account, "Disputes", "claimFee", dispute.dispute_id, round_, mine.index)
+            except Reverted as error:
+                if error.error != "NotJudge":
+                    raise
+            self._over.add(key)
 
     def attest(self, model_id: bytes) -> bool:
         """Vouch for the model's tolerance table where this verifier has reproduced it; whether the chain has it attested.
@@ -130,10 +179,13 @@ class Judging:
     def _deliver_attestation(self, model_id: bytes, subject: str, epoch: int, members: list[Member], payload: bytes) -> bool:
         statements = {member: self._ask(member, subject) for member in members}
         signed = self._valid(statements, "yes", bls.TOLERANCE, "ModelRegistry", epoch, payload)
-        if len(signed) < len(members):
+        signers = [member for member, _ in signed]
+        if not is_quorum(signers, members):
             return False
+        absent = [member.index for member in members if member not in signers]
         aggregate = bls.aggregate([signature for _, signature in signed])
-        digest = self.chain.send(self.account, "ModelRegistry", "attestTolerance", model_id, epoch, [m.index for m, _ in signed], aggregate)
+        root = self.chain.call("ModelRegistry", "model", model_id)[REGISTERED_ROOT]
+        digest = self.chain.send(self.account, "ModelRegistry", "attestTolerance", model_id, root, epoch, absent, aggregate)
         log.info("tolerance attested", model=model_id.hex()[:16], epoch=epoch, tx=digest)
         return True
 
@@ -164,6 +216,6 @@ class Judging:
     def _sign(self, purpose: bytes, contract: str, epoch: int, payload: bytes) -> bytes:
         return bls.sign(self.bls_secret, bls.message(purpose, self.chain.deployment.chain_id, self.chain.address(contract), epoch, payload))
 
-    def _disputes(self) -> list[tuple[int, dict[str, Any]]]:
-        count = int(self.chain.call("Disputes", "disputeCount"))
-        return [(i, struct_values("Disputes", "dispute", self.chain.call("Disputes", "dispute", i))) for i in range(count)]
+
+def _subject(dispute: Dispute) -> str:
+    return f"dispute/{dispute.dispute_id}/{dispute.round}"

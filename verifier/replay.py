@@ -19,7 +19,7 @@ from protocol.receipts import StageReceipt, receipt_entries
 from verifier import VerifierError
 from verifier.checks import Replayer
 from verifier.evidence import ROWS_IN, ROWS_OUT, EvidenceClient
-from verifier.judging import is_guilty
+from verifier.judging import convicts
 from verifier.store import NO_DISPUTE
 
 
@@ -49,7 +49,7 @@ def main() -> None:
             if receipt.model_id != replayer.manifest.model_id:
                 raise ValueError(f"receipt {receipt.number} is for model 0x{receipt.model_id.hex()}, {given.model_dir} holds another")
             verdict, detail = asyncio.run(replay(client, replayer, receipt))
-            guilty |= is_guilty(verdict.name)
+            guilty |= convicts(verdict.name)
             words = f"mean error {detail['mean']:.1e} against a limit of {detail['mean_limit']:.1e}" if "mean" in detail else str(detail["reason"])
             print(f"replay of receipt {receipt.number} of {receipt.provider}, layers {receipt.layers}: {verdict.name}, {words}")
     except (ProtocolError, VerifierError, InferenceError, ValueError, OSError) as error:

@@ -26,7 +26,7 @@ from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
-LEAST_PATIENCE_SECONDS = 60
+LEAST_PATIENCE_SECONDS = 120
 
 
 def main() -> None:

@@ -2,7 +2,7 @@ import { badge, el, func, mono, setUpTheme, short } from "./common.js";
 
 const $ = (id) => document.getElementById(id);
 const REFRESH_MS = 3000;
-const STATUS = { 1: "open", 2: "guilty", 3: "innocent", 4: "expired" };
+const STATUS = { 1: "open", 2: "judged", 3: "guilty", 4: "innocent", 5: "expired", 6: "cancelled" };
 
 setUpTheme();
 
@@ -73,8 +73,8 @@ async function refresh() {
     figure(disputes.filter((dispute) => BigInt(dispute.slashed)).length, "slashes"));
   $("pipelines").replaceChildren(...Object.entries(live.models).map(([name, id]) => pipeline(name, id, providers, live)));
   const gpu = (provider) => provider.gpus.map((entry) => entry.model ?? entry.gpu?.model ?? "").filter(Boolean).join(", ");
-  table("providers", ["provider", "layers", "hardware", "stake", "earned", "receipts", "slashed", "state"],
-    providers.map((p) => [mono(p.provider), p.offers.map((o) => `${o.firstLayer}–${o.endLayer}`).join(", "), gpu(p), func(p.stake, 2), func(p.paid, 4), p.receipts, func(p.slashed, 2), stateOf(p, live)]),
+  table("providers", ["provider", "layers", "hardware", "stake", "delegated", "earned", "receipts", "slashed", "state"],
+    providers.map((p) => [mono(p.provider), p.offers.map((o) => `${o.firstLayer}–${o.endLayer}`).join(", "), gpu(p), func(p.stake, 2), func(p.delegated ?? "0", 2), func(p.paid, 4), p.receipts, func(p.slashed, 2), stateOf(p, live)]),
     "No provider has registered yet.");
   table("jobs", ["job", "tokens", "cost", "status"],
     jobs.map((job) => [mono(job.job_id), `${job.prompt_tokens} + ${job.completion_tokens}`, func(job.amount, 4), badge(job.status)]), "No job yet.");
@@ -84,7 +84,7 @@ async function refresh() {
   table("checks", ["verifier", "epoch", "checks", "transaction"],
     checks.slice(0, 12).map((posted) => [mono(posted.verifier), posted.epoch, posted.count, mono(posted.tx_hash)]), "No duties were posted yet.");
   table("disputes", ["no.", "provider", "receipt", "verdict", "slashed", "transaction"],
-    disputes.map((d) => [d.dispute_id, mono(d.provider), d.dispute.receiptNumber, STATUS[d.status ?? d.dispute.status] ?? "open", func(d.slashed, 2), mono(d.closed_tx ?? d.opened_tx)]),
+    disputes.map((d) => [d.dispute_id, mono(d.provider), d.receipt.number, (STATUS[d.status] ?? "open") + (d.appellant ? ", appealed" : ""), func(d.slashed, 2), mono(d.closed_tx ?? d.opened_tx)]),
     "No provider was ever accused.");
 }
 

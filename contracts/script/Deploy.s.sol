@@ -1,36 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
+import {CommonBase} from "forge-std/Base.sol";
 import {Script} from "forge-std/Script.sol";
 import {stdJson} from "forge-std/StdJson.sol";
 
+import {Guarded} from "../src/access/Guarded.sol";
 import {Roles} from "../src/access/Roles.sol";
+import {Contradictions} from "../src/dispute/Contradictions.sol";
 import {Disputes} from "../src/dispute/Disputes.sol";
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
+import {ISettlement} from "../src/interfaces/ISettlement.sol";
 import {PaymentEscrow} from "../src/market/PaymentEscrow.sol";
 import {Settlement} from "../src/market/Settlement.sol";
 import {ModelRegistry} from "../src/registry/ModelRegistry.sol";
 import {ProviderRegistry} from "../src/registry/ProviderRegistry.sol";
+import {RewardPool} from "../src/staking/RewardPool.sol";
 import {Staking} from "../src/staking/Staking.sol";
 import {FuncToken} from "../src/token/FuncToken.sol";
 import {CommitmentLog} from "../src/verify/CommitmentLog.sol";
+import {Pins} from "../src/verify/Pins.sol";
 import {VerifierSet} from "../src/verify/VerifierSet.sol";
 
 /// @notice All contracts of a deployment, and the steps that make one; the tests deploy by the same steps.
-contract Deployment {
-    /// @dev Names and order as in `deploy/params/*.json`.
+/// @dev The contracts know each other by immutable addresses: each is computed from the deployer's nonce before it exists.
+abstract contract Deployment is CommonBase {
+    /// @dev Names as in `deploy/params/*.json`; periods in seconds, amounts in wei.
     struct Params {
         uint128 minimumProviderStake;
+        uint128 gpuStake;
         uint128 minimumVerifierStake;
         uint64 unbondingPeriod;
         uint64 jailPeriod;
+        uint64 rotationThaw;
         uint64 thawPeriod;
         uint64 commitDelay;
-        uint64 epochLength;
-        uint64 postingEpochs;
-        uint64 keyEpochs;
+        uint64 deprecationDelay;
+        VerifierSet.Times times;
+        uint64 committeeSize;
         uint64 challengeWindow;
+        uint64 retention;
+        uint64 pinWindow;
+        uint64 rewardEpoch;
+        uint96 emission;
+        uint64 timelockDelay;
+        uint64 adminDelay;
+        uint64 safetyMargin;
         uint16 verifierBps;
         uint16 treasuryBps;
         uint16 burnBps;
@@ -38,8 +55,10 @@ contract Deployment {
     }
 
     AccessManager public access;
+    TimelockController public timelock;
     FuncToken public token;
     Staking public staking;
+    RewardPool public rewards;
     ProviderRegistry public providers;
     ModelRegistry public models;
     PaymentEscrow public escrow;
@@ -47,57 +66,126 @@ contract Deployment {
     CommitmentLog public commitments;
     Settlement public settlement;
     Disputes public disputes;
+    Contradictions public contradictions;
+    Pins public pins;
 
-    error UnbondingTooShort(uint64 unbonding, uint64 needed);
+    error TooShort(string period, uint256 has, uint256 needs);
 
-    function _deploy(address admin, address treasury, Params memory p) internal {
-        uint64 needed = p.challengeWindow + p.disputes.disputeWindow + p.disputes.verdictPeriod;
-        require(p.unbondingPeriod > needed, UnbondingTooShort(p.unbondingPeriod, needed));
-        access = new AccessManager(admin);
+    /// @param deployer who creates the contracts, and gives up all roles at the end
+    /// @param governor proposes to the timelock and carries out
+    /// @param guardian may pause entries
+    function _deploy(address deployer, address governor, address guardian, address treasury, Params memory p) internal {
+        _requireLifetimes(p);
+        uint256 nonce = vm.getNonce(deployer);
+        // In the order in which they are created below.
+        staking = Staking(_at(deployer, nonce + 3));
+        verifiers = VerifierSet(_at(deployer, nonce + 4));
+        models = ModelRegistry(_at(deployer, nonce + 5));
+        providers = ProviderRegistry(_at(deployer, nonce + 6));
+        escrow = PaymentEscrow(_at(deployer, nonce + 7));
+        commitments = CommitmentLog(_at(deployer, nonce + 8));
+        settlement = Settlement(_at(deployer, nonce + 9));
+        rewards = RewardPool(_at(deployer, nonce + 10));
+        disputes = Disputes(_at(deployer, nonce + 11));
+        contradictions = Contradictions(_at(deployer, nonce + 12));
+        pins = Pins(_at(deployer, nonce + 13));
+
+        access = new AccessManager(deployer);
+        timelock = new TimelockController(p.timelockDelay, _one(governor), _one(governor), address(0));
         token = new FuncToken(treasury);
-        staking = new Staking(address(access), token, p.unbondingPeriod);
-        providers = new ProviderRegistry(address(access), staking, p.minimumProviderStake, p.jailPeriod);
-        verifiers = new VerifierSet(staking, p.minimumVerifierStake, p.epochLength, p.postingEpochs, p.keyEpochs);
-        models = new ModelRegistry(verifiers, p.commitDelay);
-        escrow = new PaymentEscrow(address(access), token, p.thawPeriod);
-        commitments = new CommitmentLog(address(access), providers, verifiers, p.challengeWindow);
-        settlement = new Settlement(
-            address(access),
-            token,
-            escrow,
-            models,
-            commitments,
-            verifiers,
-            Settlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps)
-        );
-        disputes = new Disputes(
-            address(access), Disputes.Parts(token, staking, providers, models, commitments, verifiers, settlement), p.disputes
-        );
-        settlement.setDisputes(disputes);
-        _grant();
+        _createBase(p);
+        _createMarket(treasury, p);
+        _govern(deployer, guardian, p);
     }
 
-    function _grant() private {
-        access.grantRole(Roles.DISPUTES, address(disputes), 0);
-        access.grantRole(Roles.SETTLEMENT, address(settlement), 0);
-        bytes4[] memory three = new bytes4[](3);
-        (three[0], three[1], three[2]) = (Staking.freeze.selector, Staking.unfreeze.selector, Staking.slash.selector);
-        access.setTargetFunctionRole(address(staking), three, Roles.DISPUTES);
-        access.setTargetFunctionRole(address(providers), _one(ProviderRegistry.jail.selector), Roles.DISPUTES);
-        access.setTargetFunctionRole(address(commitments), _one(CommitmentLog.resetRecord.selector), Roles.DISPUTES);
-        access.setTargetFunctionRole(address(settlement), _one(Settlement.refund.selector), Roles.DISPUTES);
-        bytes4[] memory two = new bytes4[](2);
-        (two[0], two[1]) = (PaymentEscrow.debit.selector, PaymentEscrow.creditRefund.selector);
-        access.setTargetFunctionRole(address(escrow), two, Roles.SETTLEMENT);
+    function _createBase(Params memory p) private {
+        address authority = address(access);
+        Staking.Wiring memory w = Staking.Wiring(token, commitments, address(disputes), address(settlement), address(rewards));
+        _created(address(new Staking(authority, w, p.unbondingPeriod)), address(staking));
+        _created(address(new VerifierSet(authority, staking, p.minimumVerifierStake, p.times, p.committeeSize)), address(verifiers));
+        _created(address(new ModelRegistry(authority, verifiers, p.commitDelay, p.deprecationDelay)), address(models));
+        ProviderRegistry.Wiring memory r = ProviderRegistry.Wiring(staking, models, address(disputes));
+        _created(
+            address(new ProviderRegistry(authority, r, p.minimumProviderStake, p.gpuStake, p.jailPeriod, p.rotationThaw)),
+            address(providers)
+        );
     }
 
-    function _one(bytes4 selector) private pure returns (bytes4[] memory list) {
+    function _createMarket(address treasury, Params memory p) private {
+        address authority = address(access);
+        _created(address(new PaymentEscrow(authority, token, address(settlement), p.thawPeriod)), address(escrow));
+        CommitmentLog.Wiring memory c = CommitmentLog.Wiring(providers, address(disputes));
+        _created(
+            address(new CommitmentLog(c, verifiers.genesis(), p.times.epochLength, p.challengeWindow, p.retention)), address(commitments)
+        );
+        Settlement.Wiring memory s = Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes));
+        _created(
+            address(new Settlement(authority, s, ISettlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps))),
+            address(settlement)
+        );
+        _created(address(new RewardPool(authority, token, staking, address(settlement), p.rewardEpoch, p.emission)), address(rewards));
+        Disputes.Wiring memory d =
+            Disputes.Wiring(token, staking, providers, models, commitments, verifiers, settlement, address(contradictions));
+        _created(address(new Disputes(authority, d, p.disputes)), address(disputes));
+        _created(address(new Contradictions(commitments, providers, disputes)), address(contradictions));
+        _created(address(new Pins(commitments, verifiers, p.pinWindow, p.retention)), address(pins));
+    }
+
+    /// @dev The timelock governs: parameters after its own delay, roles after one that is longer than unbonding and thawing.
+    function _govern(address deployer, address guardian, Params memory p) private {
+        address[5] memory guarded = [address(staking), address(verifiers), address(models), address(providers), address(escrow)];
+        for (uint256 i; i < guarded.length; ++i) {
+            access.setTargetFunctionRole(guarded[i], _selector(Guarded.pause.selector), Roles.GUARDIAN);
+        }
+        access.setTargetFunctionRole(address(settlement), _selector(Settlement.setParameters.selector), Roles.GOVERNANCE);
+        access.setTargetFunctionRole(address(rewards), _selector(RewardPool.setEmission.selector), Roles.GOVERNANCE);
+        access.setTargetFunctionRole(address(disputes), _selector(Disputes.setParameters.selector), Roles.GOVERNANCE);
+        access.setTargetFunctionRole(address(disputes), _selector(Disputes.cancel.selector), Roles.GOVERNANCE);
+        access.grantRole(Roles.GUARDIAN, guardian, 0);
+        access.grantRole(Roles.GOVERNANCE, address(timelock), 0);
+        access.grantRole(access.ADMIN_ROLE(), address(timelock), uint32(p.adminDelay));
+        access.renounceRole(access.ADMIN_ROLE(), deployer);
+    }
+
+    /// @dev The lifetimes that the contracts' assumptions ask for.
+    function _requireLifetimes(Params memory p) private pure {
+        uint256 judged = uint256(p.disputes.disputeWindow) + 2 * p.disputes.verdictPeriod + p.disputes.appealPeriod;
+        _atLeast("unbondingPeriod", p.unbondingPeriod, p.challengeWindow + judged + p.safetyMargin);
+        _atLeast("challengeWindow", p.challengeWindow, p.safetyMargin + p.times.epochLength);
+        _atLeast("disputeWindow", p.disputes.disputeWindow, p.challengeWindow);
+        _atLeast("retention", p.retention, judged);
+        _atLeast("keyEpochs", p.times.keyEpochs * p.times.epochLength, p.unbondingPeriod);
+        _atLeast("adminDelay", p.adminDelay, p.unbondingPeriod);
+        _atLeast("adminDelay", p.adminDelay, p.thawPeriod);
+        _atLeast("thawPeriod", p.thawPeriod, p.challengeWindow);
+        _atLeast("pinWindow", p.retention, p.pinWindow);
+    }
+
+    function _atLeast(string memory period, uint256 has, uint256 needs) private pure {
+        require(has >= needs, TooShort(period, has, needs));
+    }
+
+    function _created(address is_, address expected) private pure {
+        require(is_ == expected, "creation order");
+    }
+
+    function _at(address deployer, uint256 nonce) private pure returns (address) {
+        return vm.computeCreateAddress(deployer, nonce);
+    }
+
+    function _one(address account) private pure returns (address[] memory list) {
+        list = new address[](1);
+        list[0] = account;
+    }
+
+    function _selector(bytes4 selector) private pure returns (bytes4[] memory list) {
         list = new bytes4[](1);
         list[0] = selector;
     }
 }
 
-/// @notice Deploys with the parameters of `deploy/params/$NETWORK.json` and writes `deployments/<chainid>.json`.
+/// @notice Deploys with the parameters of `deploy/params/$NETWORK.json` and writes `deployments/<chainid>.json`. GOVERNOR, GUARDIAN and TREASURY
+/// default to the deployer.
 contract Deploy is Script, Deployment {
     using stdJson for string;
 
@@ -105,22 +193,33 @@ contract Deploy is Script, Deployment {
         string memory network = vm.envOr("NETWORK", string("devnet"));
         Params memory p = readParams(string.concat("deploy/params/", network, ".json"));
         uint256 fromBlock = block.number;
+        address governor = vm.envOr("GOVERNOR", msg.sender);
+        address guardian = vm.envOr("GUARDIAN", msg.sender);
+        address treasury = vm.envOr("TREASURY", msg.sender);
         vm.startBroadcast();
-        _deploy(msg.sender, msg.sender, p);
+        _deploy(msg.sender, governor, guardian, treasury, p);
         vm.stopBroadcast();
 
         string memory o = "deployment";
         o.serialize("chainId", block.chainid);
         o.serialize("fromBlock", fromBlock);
+        o.serialize("network", network);
+        o.serialize("governor", governor);
+        o.serialize("guardian", guardian);
+        o.serialize("treasury", treasury);
         o.serialize("AccessManager", address(access));
+        o.serialize("TimelockController", address(timelock));
         o.serialize("FuncToken", address(token));
         o.serialize("Staking", address(staking));
+        o.serialize("RewardPool", address(rewards));
         o.serialize("ProviderRegistry", address(providers));
         o.serialize("ModelRegistry", address(models));
         o.serialize("PaymentEscrow", address(escrow));
         o.serialize("VerifierSet", address(verifiers));
         o.serialize("CommitmentLog", address(commitments));
+        o.serialize("Pins", address(pins));
         o.serialize("Settlement", address(settlement));
+        o.serialize("Contradictions", address(contradictions));
         string memory json = o.serialize("Disputes", address(disputes));
         json.write(string.concat("deployments/", vm.toString(block.chainid), ".json"));
     }
@@ -128,26 +227,43 @@ contract Deploy is Script, Deployment {
     function readParams(string memory path) public view returns (Params memory p) {
         string memory json = vm.readFile(path);
         p.minimumProviderStake = uint128(json.readUint(".minimumProviderStake"));
+        p.gpuStake = uint128(json.readUint(".gpuStake"));
         p.minimumVerifierStake = uint128(json.readUint(".minimumVerifierStake"));
         p.unbondingPeriod = uint64(json.readUint(".unbondingPeriod"));
         p.jailPeriod = uint64(json.readUint(".jailPeriod"));
+        p.rotationThaw = uint64(json.readUint(".rotationThaw"));
         p.thawPeriod = uint64(json.readUint(".thawPeriod"));
         p.commitDelay = uint64(json.readUint(".commitDelay"));
-        p.epochLength = uint64(json.readUint(".epochLength"));
-        p.postingEpochs = uint64(json.readUint(".postingEpochs"));
-        p.keyEpochs = uint64(json.readUint(".keyEpochs"));
+        p.deprecationDelay = uint64(json.readUint(".deprecationDelay"));
+        p.times = VerifierSet.Times({
+            epochLength: uint64(json.readUint(".epochLength")),
+            postingEpochs: uint64(json.readUint(".postingEpochs")),
+            keyEpochs: uint64(json.readUint(".keyEpochs"))
+        });
+        p.committeeSize = uint64(json.readUint(".committeeSize"));
         p.challengeWindow = uint64(json.readUint(".challengeWindow"));
+        p.retention = uint64(json.readUint(".retention"));
+        p.pinWindow = uint64(json.readUint(".pinWindow"));
+        p.rewardEpoch = uint64(json.readUint(".rewardEpoch"));
+        p.emission = uint96(json.readUint(".emission"));
+        p.timelockDelay = uint64(json.readUint(".timelockDelay"));
+        p.adminDelay = uint64(json.readUint(".adminDelay"));
+        p.safetyMargin = uint64(json.readUint(".safetyMargin"));
         p.verifierBps = uint16(json.readUint(".verifierBps"));
         p.treasuryBps = uint16(json.readUint(".treasuryBps"));
         p.burnBps = uint16(json.readUint(".burnBps"));
         p.disputes = IDisputes.Parameters({
-            bond: uint128(json.readUint(".disputeBond")),
-            judgesFee: uint128(json.readUint(".judgesFee")),
+            bond: uint96(json.readUint(".disputeBond")),
+            appealBond: uint96(json.readUint(".appealBond")),
             slashBps: uint16(json.readUint(".slashBps")),
             smallNetworkSlashBps: uint16(json.readUint(".smallNetworkSlashBps")),
             challengerBps: uint16(json.readUint(".challengerBps")),
-            disputeWindow: uint64(json.readUint(".disputeWindow")),
-            verdictPeriod: uint64(json.readUint(".verdictPeriod"))
+            judgesFee: uint96(json.readUint(".judgesFee")),
+            appealFee: uint96(json.readUint(".appealFee")),
+            disputeWindow: uint32(json.readUint(".disputeWindow")),
+            evidencePeriod: uint32(json.readUint(".evidencePeriod")),
+            verdictPeriod: uint32(json.readUint(".verdictPeriod")),
+            appealPeriod: uint32(json.readUint(".appealPeriod"))
         });
     }
 }

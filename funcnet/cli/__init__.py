@@ -5,7 +5,7 @@ import sys
 import typer
 
 from funcnet import FuncnetError
-from funcnet.cli import bench, demo, key, model, up, verify, wallet
+from funcnet.cli import bench, demo, deployment, key, model, up, verify, wallet
 from protocol import ProtocolError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("bench")(bench.bench)
 app.add_typer(model.app, name="model")
 app.add_typer(key.app, name="key")
 app.add_typer(wallet.app, name="wallet")
+app.add_typer(deployment.app, name="deployment")
 
 
 def main() -> None:

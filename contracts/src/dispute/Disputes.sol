@@ -4,9 +4,9 @@ pragma solidity 0.8.37;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {LibBit} from "solady/utils/LibBit.sol";
 
-import {Sequenced} from "../access/Sequenced.sol";
+import {Ledgered} from "../access/Sequenced.sol";
 import {ICommitmentLog} from "../interfaces/ICommitmentLog.sol";
 import {IDisputes} from "../interfaces/IDisputes.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
@@ -15,17 +15,20 @@ import {ISettlement} from "../interfaces/ISettlement.sol";
 import {IStaking} from "../interfaces/IStaking.sol";
 import {IVerifierSet} from "../interfaces/IVerifierSet.sol";
 import {ReceiptLib} from "../libraries/ReceiptLib.sol";
+import {SplitLib} from "../libraries/SplitLib.sol";
 import {FuncToken} from "../token/FuncToken.sol";
 
 /// @notice Documented in IDisputes.
-contract Disputes is IDisputes, AccessManaged, Sequenced {
+contract Disputes is IDisputes, Ledgered, AccessManaged {
     using SafeERC20 for FuncToken;
 
     bytes32 public constant VERDICT_PURPOSE = "VERDICT";
-    uint256 public constant SMALL_NETWORK = 7;
+    uint16 public constant MAX_SMALL_NETWORK_SLASH_BPS = 500;
+    uint16 public constant MAX_CHALLENGER_BPS = 5_000;
+    uint8 public constant MAX_ATTEMPTS = 2;
 
     /// @notice The contracts that a dispute reads or moves.
-    struct Parts {
+    struct Wiring {
         FuncToken token;
         IStaking staking;
         IProviderRegistry registry;
@@ -33,21 +36,48 @@ contract Disputes is IDisputes, AccessManaged, Sequenced {
         ICommitmentLog log;
         IVerifierSet verifiers;
         ISettlement settlement;
+        address contradictions;
     }
 
-    Parts private _parts;
-    Parameters private _parameters;
+    struct Evidence {
+        uint64 disputeId;
+        uint8 attempts;
+    }
+
+    /// @dev Who signed a round's verdict, and who of them has been paid.
+    struct Judges {
+        uint112 signed;
+        uint112 paid;
+        uint32 setId;
+    }
+
+    FuncToken public immutable token;
+    IStaking public immutable staking;
+    IProviderRegistry public immutable registry;
+    IModelRegistry public immutable models;
+    ICommitmentLog public immutable log;
+    IVerifierSet public immutable verifiers;
+    ISettlement public immutable settlement;
+    address public immutable contradictions;
+
+    Parameters[] private _parameters;
     Dispute[] private _disputes;
-    mapping(bytes32 evidenceId => bool) public evidenceClosed;
-    /// @inheritdoc IDisputes
-    mapping(address provider => uint256) public openAgainst;
+    mapping(bytes32 evidenceId => Evidence) private _evidence;
+    mapping(uint256 disputeId => mapping(Round => Judges)) private _judges;
+    mapping(uint256 disputeId => address) public appellantOf;
+    mapping(bytes32 root => mapping(bytes32 leaf => bool)) private _refunded;
     /// @inheritdoc IDisputes
     mapping(address account => uint256) public owed;
-    /// @inheritdoc IDisputes
-    uint256 public ledger;
 
-    constructor(address authority, Parts memory parts, Parameters memory parameters_) AccessManaged(authority) {
-        _parts = parts;
+    constructor(address authority, Wiring memory w, Parameters memory parameters_) AccessManaged(authority) {
+        token = w.token;
+        staking = w.staking;
+        registry = w.registry;
+        models = w.models;
+        log = w.log;
+        verifiers = w.verifiers;
+        settlement = w.settlement;
+        contradictions = w.contradictions;
         _set(parameters_);
     }
 
@@ -57,72 +87,130 @@ contract Disputes is IDisputes, AccessManaged, Sequenced {
         returns (uint256 disputeId)
     {
         require(kind != Kind.None, BadKind());
-        Parameters memory p = _parameters;
-        ICommitmentLog.Batch memory b = _parts.log.batch(receipt.provider, batchId);
-        bytes32 leaf = ReceiptLib.leaf(receipt);
-        require(MerkleProof.verifyCalldata(proof, b.root, leaf), NotAnchored());
-        require(block.timestamp <= b.anchoredAt + p.disputeWindow, WindowOver(b.anchoredAt + p.disputeWindow));
-        bytes32 evidenceId = keccak256(abi.encode(receipt.provider, b.root, leaf, kind));
-        require(!evidenceClosed[evidenceId], EvidenceClosed(evidenceId));
-        evidenceClosed[evidenceId] = true;
-
+        uint16 version = uint16(_parameters.length - 1);
+        Parameters memory p = _parameters[version];
+        Claim memory claim = Claim(receipt, batchId, _requireAnchored(receipt, batchId, proof, p.disputeWindow), kind);
+        _disputes.push();
         disputeId = _disputes.length;
-        Dispute storage d = _disputes.push();
-        d.provider = receipt.provider;
-        d.challenger = msg.sender;
-        d.payer = receipt.payer;
-        d.batchId = batchId;
-        d.receiptNumber = receipt.number;
-        d.jobId = receipt.jobId;
-        d.modelId = receipt.modelId;
-        (d.firstLayer, d.endLayer) = (receipt.firstLayer, receipt.endLayer);
-        d.evidenceId = evidenceId;
-        d.kind = kind;
-        d.status = Status.Open;
-        d.epoch = _parts.verifiers.currentEpoch();
-        d.deadline = uint64(block.timestamp) + p.verdictPeriod;
-        d.refundAmount = receipt.amount;
-        d.parameters = p;
-        ++openAgainst[receipt.provider];
-        ledger += p.bond;
-        // Before attestation a verdict only refunds, so there is nothing to freeze.
-        if (_parts.models.model(receipt.modelId).toleranceAttested) {
-            d.frozen = _parts.staking.freeze(receipt.provider, uint128(_slashAmount(d)));
-        }
-        emit DisputeOpened(_next(), disputeId, receipt.provider, msg.sender, d);
-        _parts.token.safeTransferFrom(msg.sender, address(this), p.bond);
+        bytes32 evidenceId = evidenceIdOf(claim);
+        _claimEvidence(evidenceId, disputeId);
+        verifiers.drawCommittee();
+        Dispute memory d = Dispute({
+            provider: receipt.provider,
+            status: Status.Open,
+            round: Round.Committee,
+            outcome: Outcome.None,
+            deadline: uint32(block.timestamp) + p.verdictPeriod,
+            epoch: uint24(verifiers.currentEpoch()),
+            version: version,
+            challenger: msg.sender,
+            frozen: 0
+        });
+        // Before attestation a verdict only refunds, so there is nothing to freeze; the hold keeps payouts back all the same.
+        d.frozen = staking.freeze(d.provider, models.isAttested(receipt.modelId) ? _slashAmount(d, p) : 0);
+        _disputes[disputeId - 1] = d;
+        _owed += p.bond;
+        emit DisputeOpened(_next(), disputeId, d.provider, msg.sender, evidenceId, claim, d);
+        token.safeTransferFrom(msg.sender, address(this), p.bond);
     }
 
     /// @inheritdoc IDisputes
-    function verdict(uint256 disputeId, bool guilty, uint256[] calldata signers, bytes calldata signature) external {
-        Dispute storage d = _openDispute(disputeId);
+    function verdict(bytes32 evidenceId, Outcome outcome, uint256[] calldata absent, bytes calldata signature) external {
+        (uint256 disputeId, Dispute memory d) = _find(evidenceId, Status.Open);
+        _requireTimely(d, outcome);
+        IVerifierSet.Panel memory panel = _panel(d);
+        bytes32 payload = verdictPayload(disputeId, evidenceId, d.round, outcome);
+        uint112 signed = _requireQuorum(d, panel, payload, absent, signature);
+        _enter(disputeId, d, panel, signed, outcome);
+    }
+
+    /// @inheritdoc IDisputes
+    function appeal(bytes32 evidenceId) external {
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Judged);
         require(block.timestamp <= d.deadline, DeadlinePassed(d.deadline));
-        bool quorum = _parts.verifiers
-            .verifyQuorum(VERDICT_PURPOSE, address(this), d.epoch, verdictPayload(disputeId, guilty), signers, signature, d.challenger);
-        require(quorum, NoQuorum());
-        uint256 paid = _payJudges(d, signers);
-        uint256 rest = d.parameters.bond - paid;
-        uint128 slashed;
-        if (guilty) {
-            owed[d.challenger] += rest;
-            slashed = _convict(d);
-        } else {
-            owed[d.provider] += rest;
-            _close(d);
-        }
-        d.status = guilty ? Status.Guilty : Status.Innocent;
-        emit DisputeClosed(_next(), disputeId, d.provider, d.status, slashed, guilty ? d.refundAmount : 0, paid);
+        require(d.round == Round.Committee && msg.sender == _loser(d), NoAppeal(disputeId));
+        Parameters storage p = _parameters[d.version];
+        uint96 bond = p.appealBond;
+        uint32 deadline = uint32(block.timestamp) + p.verdictPeriod;
+        (d.status, d.round, d.deadline) = (Status.Open, Round.Appeal, deadline);
+        appellantOf[disputeId] = msg.sender;
+        _owed += bond;
+        emit Appealed(_next(), disputeId, msg.sender, deadline);
+        token.safeTransferFrom(msg.sender, address(this), bond);
     }
 
     /// @inheritdoc IDisputes
-    function expire(uint256 disputeId) external {
-        Dispute storage d = _openDispute(disputeId);
+    function escalate(bytes32 evidenceId) external {
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Open);
+        require(d.round == Round.Committee, NoAppeal(disputeId));
         require(block.timestamp > d.deadline, DeadlineNotPassed(d.deadline));
-        evidenceClosed[d.evidenceId] = false;
-        owed[d.challenger] += d.parameters.bond;
-        _close(d);
+        uint32 deadline = uint32(block.timestamp) + _parameters[d.version].verdictPeriod;
+        (d.round, d.deadline) = (Round.FullSet, deadline);
+        emit Escalated(_next(), disputeId, deadline);
+    }
+
+    /// @inheritdoc IDisputes
+    function execute(Claim calldata claim) external {
+        bytes32 evidenceId = evidenceIdOf(claim);
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Judged);
+        Dispute memory m = d;
+        require(block.timestamp > m.deadline, DeadlineNotPassed(m.deadline));
+        bool innocent = m.outcome == Outcome.Innocent;
+        d.status = innocent ? Status.Innocent : Status.Guilty;
+        _payWinner(disputeId, m, innocent ? m.provider : m.challenger);
+        uint96 slashed;
+        if (!innocent && m.frozen != 0) {
+            slashed = _punish(m.provider, m.frozen, m.challenger, _parameters[m.version].challengerBps);
+        }
+        staking.unfreeze(m.provider, m.frozen);
+        uint128 refunded = innocent ? 0 : _refund(claim);
+        emit DisputeClosed(_next(), disputeId, m.provider, d.status, slashed, refunded);
+    }
+
+    /// @inheritdoc IDisputes
+    function expire(Claim calldata claim) external {
+        bytes32 evidenceId = evidenceIdOf(claim);
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Open);
+        Dispute memory m = d;
+        require(m.round != Round.Committee, NoAppeal(disputeId));
+        require(block.timestamp > m.deadline, DeadlineNotPassed(m.deadline));
         d.status = Status.Expired;
-        emit DisputeClosed(_next(), disputeId, d.provider, Status.Expired, 0, 0, 0);
+        _returnBonds(disputeId, m);
+        staking.unfreeze(m.provider, m.frozen);
+        emit DisputeClosed(_next(), disputeId, m.provider, Status.Expired, 0, _refund(claim));
+    }
+
+    /// @inheritdoc IDisputes
+    function cancel(bytes32 evidenceId) external restricted {
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Judged);
+        Dispute memory m = d;
+        uint256 judges = LibBit.popCount(verifiers.fullPanel(m.epoch, m.challenger).seats);
+        require(judges < verifiers.SMALL_NETWORK(), NotSmall(judges));
+        require(m.outcome != Outcome.Innocent, BadOutcome(m.outcome));
+        d.status = Status.Cancelled;
+        _returnBonds(disputeId, m);
+        staking.unfreeze(m.provider, m.frozen);
+        emit DisputeClosed(_next(), disputeId, m.provider, Status.Cancelled, 0, 0);
+    }
+
+    /// @inheritdoc IDisputes
+    function claimFee(uint256 disputeId, Round round, uint256 seat) external {
+        Judges storage j = _judges[disputeId][round];
+        (address judge,) = verifiers.seatAt(j.setId, seat);
+        uint112 bit = judge == msg.sender && seat < 112 ? uint112(1) << uint112(seat) : 0;
+        require(j.signed & bit != 0 && j.paid & bit == 0, NotJudge(msg.sender));
+        j.paid |= bit;
+        uint96 share = _fee(disputeId, round) / uint96(LibBit.popCount(j.signed));
+        _owed -= share;
+        emit Paid(_next(), msg.sender, share);
+        token.safeTransfer(msg.sender, share);
+    }
+
+    /// @inheritdoc IDisputes
+    function punish(address provider, address reporter) external returns (uint96 slashed) {
+        require(msg.sender == contradictions, NotAllowed(msg.sender));
+        Parameters storage p = _parameters[_parameters.length - 1];
+        slashed = _punish(provider, SplitLib.shareDown(uint96(staking.slashable(provider)), p.slashBps), reporter, p.challengerBps);
     }
 
     /// @inheritdoc IDisputes
@@ -130,9 +218,9 @@ contract Disputes is IDisputes, AccessManaged, Sequenced {
         amount = owed[msg.sender];
         require(amount != 0, NothingOwed());
         owed[msg.sender] = 0;
-        ledger -= amount;
+        _owed -= uint96(amount);
         emit Paid(_next(), msg.sender, amount);
-        _parts.token.safeTransfer(msg.sender, amount);
+        token.safeTransfer(msg.sender, amount);
     }
 
     /// @inheritdoc IDisputes
@@ -140,13 +228,19 @@ contract Disputes is IDisputes, AccessManaged, Sequenced {
         _set(parameters_);
     }
 
+    /// @inheritdoc IDisputes
     function parameters() external view returns (Parameters memory) {
-        return _parameters;
+        return _parameters[_parameters.length - 1];
+    }
+
+    /// @inheritdoc IDisputes
+    function parametersAt(uint16 version) external view returns (Parameters memory) {
+        return _parameters[version];
     }
 
     /// @inheritdoc IDisputes
     function dispute(uint256 disputeId) external view returns (Dispute memory) {
-        return _disputes[disputeId];
+        return _disputes[disputeId - 1];
     }
 
     /// @inheritdoc IDisputes
@@ -155,54 +249,151 @@ contract Disputes is IDisputes, AccessManaged, Sequenced {
     }
 
     /// @inheritdoc IDisputes
-    function verdictPayload(uint256 disputeId, bool guilty) public view returns (bytes32) {
-        return keccak256(abi.encode(disputeId, _disputes[disputeId].evidenceId, guilty));
+    function evidence(bytes32 evidenceId) external view returns (uint256 disputeId, uint8 attempts, bool closed) {
+        Evidence memory e = _evidence[evidenceId];
+        Status status = e.disputeId == 0 ? Status.None : _disputes[e.disputeId - 1].status;
+        bool judged = status == Status.Guilty || status == Status.Innocent || status == Status.Cancelled;
+        return (e.disputeId, e.attempts, judged);
     }
 
-    function _convict(Dispute storage d) private returns (uint128 slashed) {
-        uint256 amount = _slashAmount(d);
-        bool slashable = d.frozen != 0;
-        _close(d);
-        if (slashable) {
-            slashed = _parts.staking.slash(d.provider, uint128(amount), d.challenger, d.parameters.challengerBps);
-            _parts.registry.jail(d.provider);
-            _parts.log.resetRecord(d.provider);
-        }
-        _parts.settlement.refund(d.provider, d.payer, d.refundAmount);
+    /// @inheritdoc IDisputes
+    function evidenceIdOf(Claim memory claim) public pure returns (bytes32) {
+        return keccak256(abi.encode(claim.receipt.provider, claim.root, ReceiptLib.leaf(claim.receipt), claim.kind));
     }
 
-    /// @dev Ends the freeze and lets payouts flow again.
-    function _close(Dispute storage d) private {
-        --openAgainst[d.provider];
-        uint256 frozen = Math.min(d.frozen, _parts.staking.accountOf(d.provider).frozen);
-        if (frozen != 0) _parts.staking.unfreeze(d.provider, uint128(frozen));
+    /// @inheritdoc IDisputes
+    function verdictPayload(uint256 disputeId, bytes32 evidenceId, Round round, Outcome outcome) public pure returns (bytes32) {
+        return keccak256(abi.encode(disputeId, evidenceId, round, outcome));
     }
 
-    /// @dev Equal shares, rounded down; what the rounding leaves stays with the bond's winner.
-    function _payJudges(Dispute storage d, uint256[] calldata signers) private returns (uint256 paid) {
-        uint256 share = d.parameters.judgesFee / signers.length;
-        for (uint256 i; i < signers.length; ++i) {
-            owed[_parts.verifiers.member(signers[i]).verifier] += share;
-        }
-        return share * signers.length;
+    function _requireAnchored(ReceiptLib.Receipt calldata receipt, uint64 batchId, bytes32[] calldata proof, uint32 window)
+        private
+        view
+        returns (bytes32)
+    {
+        ICommitmentLog.Anchor memory b = log.batch(receipt.provider, batchId);
+        require(MerkleProof.verifyCalldata(proof, b.root, ReceiptLib.leaf(receipt)), NotAnchored());
+        require(block.timestamp <= b.anchoredAt + window, WindowOver(b.anchoredAt + window));
+        return b.root;
     }
 
-    function _slashAmount(Dispute storage d) private view returns (uint256) {
-        (uint256 judges,) = _parts.verifiers.remaining(d.epoch, d.challenger);
-        uint16 bps = judges < SMALL_NETWORK ? d.parameters.smallNetworkSlashBps : d.parameters.slashBps;
-        return Math.mulDiv(_parts.staking.slashable(d.provider), bps, 10_000);
+    /// @dev One dispute over an evidence id at a time, two at most, none after a verdict.
+    function _claimEvidence(bytes32 evidenceId, uint256 disputeId) private {
+        Evidence memory e = _evidence[evidenceId];
+        bool free = e.disputeId == 0 || _disputes[e.disputeId - 1].status == Status.Expired;
+        require(free && e.attempts < MAX_ATTEMPTS, EvidenceClosed(evidenceId));
+        _evidence[evidenceId] = Evidence(uint64(disputeId), e.attempts + 1);
     }
 
-    function _openDispute(uint256 disputeId) private view returns (Dispute storage d) {
-        require(disputeId < _disputes.length && _disputes[disputeId].status == Status.Open, NotOpen(disputeId));
-        return _disputes[disputeId];
+    function _find(bytes32 evidenceId, Status wanted) private view returns (uint256 disputeId, Dispute storage d) {
+        disputeId = _evidence[evidenceId].disputeId;
+        require(disputeId != 0, WrongClaim(evidenceId));
+        d = _disputes[disputeId - 1];
+        require(d.status == wanted, WrongStatus(disputeId, d.status));
+    }
+
+    function _enter(uint256 disputeId, Dispute memory d, IVerifierSet.Panel memory panel, uint112 signed, Outcome outcome) private {
+        _judges[disputeId][d.round] = Judges(signed, 0, panel.setId);
+        uint32 deadline = uint32(block.timestamp) + _timeToObject(d, panel);
+        Dispute storage kept = _disputes[disputeId - 1];
+        (kept.status, kept.outcome, kept.deadline) = (Status.Judged, outcome, deadline);
+        emit VerdictGiven(_next(), disputeId, d.provider, d.round, outcome, signed, deadline);
+    }
+
+    function _requireTimely(Dispute memory d, Outcome outcome) private view {
+        require(block.timestamp <= d.deadline, DeadlinePassed(d.deadline));
+        Parameters storage p = _parameters[d.version];
+        bool early = block.timestamp < d.deadline - p.verdictPeriod + p.evidencePeriod;
+        require(outcome != Outcome.None && (outcome != Outcome.Withheld || !early), BadOutcome(outcome));
+    }
+
+    /// @dev For an appeal of the committee's verdict; in a small network also for governance to call off the last one.
+    function _timeToObject(Dispute memory d, IVerifierSet.Panel memory panel) private view returns (uint32) {
+        bool may = d.round == Round.Committee || LibBit.popCount(panel.seats) < verifiers.SMALL_NETWORK();
+        return may ? _parameters[d.version].appealPeriod : 0;
+    }
+
+    function _requireQuorum(
+        Dispute memory d,
+        IVerifierSet.Panel memory panel,
+        bytes32 payload,
+        uint256[] calldata absent,
+        bytes calldata signature
+    ) private view returns (uint112 signed) {
+        bool ok;
+        (ok, signed) = verifiers.verifyQuorum(VERDICT_PURPOSE, address(this), d.epoch, payload, panel, absent, signature);
+        require(ok, NoQuorum());
+    }
+
+    function _panel(Dispute memory d) private view returns (IVerifierSet.Panel memory) {
+        return d.round == Round.Committee ? verifiers.committeePanel(d.epoch, d.challenger) : verifiers.fullPanel(d.epoch, d.challenger);
+    }
+
+    function _loser(Dispute storage d) private view returns (address) {
+        return d.outcome == Outcome.Innocent ? d.challenger : d.provider;
+    }
+
+    function _slashAmount(Dispute memory d, Parameters memory p) private view returns (uint96) {
+        uint256 judges = LibBit.popCount(verifiers.fullPanel(d.epoch, d.challenger).seats);
+        uint16 bps = judges < verifiers.SMALL_NETWORK() ? p.smallNetworkSlashBps : p.slashBps;
+        return SplitLib.shareDown(uint96(staking.slashable(d.provider)), bps);
+    }
+
+    /// @dev What a round's judges share: nothing where they gave no verdict.
+    function _fee(uint256 disputeId, Round round) private view returns (uint96) {
+        if (_judges[disputeId][round].signed == 0) return 0;
+        Parameters storage p = _parameters[_disputes[disputeId - 1].version];
+        return round == Round.Appeal ? p.appealFee : p.judgesFee;
+    }
+
+    /// @dev The winner takes what the judges leave of all bonds.
+    function _payWinner(uint256 disputeId, Dispute memory d, address winner) private {
+        Parameters storage p = _parameters[d.version];
+        uint96 rest = p.bond - _firstFee(disputeId);
+        if (d.round == Round.Appeal) rest += p.appealBond - _fee(disputeId, Round.Appeal);
+        _owe(disputeId, winner, rest);
+    }
+
+    /// @dev Each bond returns to whose it was, less the fee of a verdict that was given for it.
+    function _returnBonds(uint256 disputeId, Dispute memory d) private {
+        Parameters storage p = _parameters[d.version];
+        _owe(disputeId, d.challenger, p.bond - _firstFee(disputeId));
+        if (d.round != Round.Appeal) return;
+        _owe(disputeId, appellantOf[disputeId], p.appealBond - _fee(disputeId, Round.Appeal));
+    }
+
+    function _firstFee(uint256 disputeId) private view returns (uint96) {
+        return _fee(disputeId, Round.Committee) + _fee(disputeId, Round.FullSet);
+    }
+
+    /// @dev A job is refunded once, however many disputes over it end that way: of other kinds, or brought again.
+    function _refund(Claim calldata claim) private returns (uint128 amount) {
+        ReceiptLib.Receipt calldata r = claim.receipt;
+        bytes32 leaf = ReceiptLib.leaf(r);
+        if (_refunded[claim.root][leaf]) return 0;
+        _refunded[claim.root][leaf] = true;
+        amount = r.amount;
+        settlement.refund(r.provider, r.payer, r.modelId, amount);
+    }
+
+    function _punish(address provider, uint96 amount, address beneficiary, uint16 bps) private returns (uint96 slashed) {
+        slashed = staking.slash(provider, amount, beneficiary, bps);
+        registry.jail(provider);
+        log.resetRecord(provider);
+    }
+
+    function _owe(uint256 disputeId, address account, uint96 amount) private {
+        owed[account] += amount;
+        emit Owed(_next(), account, disputeId, amount);
     }
 
     function _set(Parameters memory p) private {
-        bool sane = p.judgesFee <= p.bond && p.slashBps <= 10_000 && p.smallNetworkSlashBps <= 500 && p.challengerBps <= 5_000
-            && p.verdictPeriod != 0;
-        require(sane, BadParameters());
-        _parameters = p;
-        emit ParametersSet(_next(), p);
+        bool money = p.judgesFee <= p.bond && p.appealFee <= p.appealBond && p.appealBond >= p.bond && p.bond != 0;
+        bool slashes =
+            p.slashBps <= 10_000 && p.smallNetworkSlashBps <= MAX_SMALL_NETWORK_SLASH_BPS && p.challengerBps <= MAX_CHALLENGER_BPS;
+        bool times = p.evidencePeriod < p.verdictPeriod && p.appealPeriod != 0 && p.disputeWindow != 0;
+        require(money && slashes && times, BadParameters());
+        _parameters.push(p);
+        emit ParametersSet(_next(), uint16(_parameters.length - 1), p);
     }
 }

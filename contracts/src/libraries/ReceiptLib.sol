@@ -39,6 +39,19 @@ library ReceiptLib {
         return keccak256(bytes.concat(TYPEHASH, abi.encode(receipt)));
     }
 
+    /// @notice EIP-712 domain of receipts; `log` is the CommitmentLog that they are anchored in.
+    function domainSeparator(address log) internal view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Function Network Receipts"),
+                keccak256("1"),
+                block.chainid,
+                log
+            )
+        );
+    }
+
     /// @notice The receipt's leaf in its batch: hashed once more, so that no inner node passes for a leaf.
     function leaf(Receipt memory receipt) internal pure returns (bytes32) {
         return keccak256(abi.encode(structHash(receipt)));

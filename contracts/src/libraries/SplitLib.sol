@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-
-/// @notice Splits a redeemed amount. Every share rounds down; the provider, who claims, gets what is left, so the parts sum exactly.
+/// @notice Splits fees. Every share rounds down; the provider, who claims, gets what is left, so the parts sum exactly.
 library SplitLib {
     struct Shares {
         uint16 royaltyBps;
@@ -13,18 +11,22 @@ library SplitLib {
     }
 
     struct Parts {
-        uint256 provider;
-        uint256 royalty;
-        uint256 verifiers;
-        uint256 treasury;
-        uint256 burned;
+        uint96 provider;
+        uint96 royalty;
+        uint96 verifiers;
+        uint96 treasury;
+        uint96 burned;
     }
 
-    function splitDown(uint256 amount, Shares memory shares) internal pure returns (Parts memory parts) {
-        parts.royalty = Math.mulDiv(amount, shares.royaltyBps, 10_000);
-        parts.verifiers = Math.mulDiv(amount, shares.verifierBps, 10_000);
-        parts.treasury = Math.mulDiv(amount, shares.treasuryBps, 10_000);
-        parts.burned = Math.mulDiv(amount, shares.burnBps, 10_000);
+    function splitDown(uint96 amount, Shares memory shares) internal pure returns (Parts memory parts) {
+        parts.royalty = shareDown(amount, shares.royaltyBps);
+        parts.verifiers = shareDown(amount, shares.verifierBps);
+        parts.treasury = shareDown(amount, shares.treasuryBps);
+        parts.burned = shareDown(amount, shares.burnBps);
         parts.provider = amount - parts.royalty - parts.verifiers - parts.treasury - parts.burned;
+    }
+
+    function shareDown(uint96 amount, uint256 bps) internal pure returns (uint96) {
+        return uint96(uint256(amount) * bps / 10_000);
     }
 }

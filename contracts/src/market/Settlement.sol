@@ -2,73 +2,75 @@
 pragma solidity 0.8.37;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {Sequenced} from "../access/Sequenced.sol";
 import {ICommitmentLog} from "../interfaces/ICommitmentLog.sol";
-import {IDisputes} from "../interfaces/IDisputes.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
 import {IPaymentEscrow} from "../interfaces/IPaymentEscrow.sol";
+import {IRewardPool} from "../interfaces/IRewardPool.sol";
 import {ISettlement} from "../interfaces/ISettlement.sol";
+import {IStaking} from "../interfaces/IStaking.sol";
 import {IVerifierSet} from "../interfaces/IVerifierSet.sol";
 import {SplitLib} from "../libraries/SplitLib.sol";
-import {FuncToken} from "../token/FuncToken.sol";
 
 /// @notice Documented in ISettlement.
-contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
-    using SafeERC20 for FuncToken;
-
+contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
     bytes32 public constant VOUCHER_TYPEHASH =
         keccak256("Voucher(address payer,address gateway,address provider,bytes32 modelId,uint128 cumulative)");
+    /// @notice The verifiers', the treasury's and the burnt share together.
+    uint16 public constant MAX_CUT_BPS = 2_000;
 
-    /// @notice Where the parts that have no other owner go, and their sizes.
-    struct Parameters {
-        address treasury;
-        uint16 verifierBps;
-        uint16 treasuryBps;
-        uint16 burnBps;
+    /// @notice The contracts that a redemption reads or moves.
+    struct Wiring {
+        IPaymentEscrow escrow;
+        IStaking staking;
+        IModelRegistry models;
+        ICommitmentLog log;
+        IVerifierSet verifiers;
+        IRewardPool rewards;
+        address disputes;
     }
 
-    FuncToken public immutable token;
+    /// @param gross redeemed and not yet released or refunded
+    /// @param dues refunds that are still owed from the next redemptions
+    struct Held {
+        uint96 gross;
+        uint32 dues;
+    }
+
     IPaymentEscrow public immutable escrow;
+    IStaking public immutable staking;
     IModelRegistry public immutable models;
     ICommitmentLog public immutable log;
     IVerifierSet public immutable verifiers;
-    /// @dev Set once by the administrator: Disputes and Settlement each need the other.
-    IDisputes public disputes;
-    Parameters public parameters;
+    IRewardPool public immutable rewards;
+    address public immutable disputes;
 
-    /// @inheritdoc ISettlement
-    uint256 public ledger;
-
+    uint96 private _treasuryDue;
+    uint96 private _burnDue;
+    Parameters private _parameters;
     mapping(bytes32 stream => uint128) private _redeemed;
-    mapping(address provider => Held) private _held;
-    mapping(address provider => mapping(address payer => uint128)) public refundDue;
+    mapping(address provider => mapping(bytes32 modelId => Held)) private _held;
+    mapping(address provider => uint128) private _released;
+    mapping(bytes32 debt => uint96) private _refundDue;
     mapping(uint64 epoch => uint256) public pot;
     mapping(uint64 epoch => mapping(address verifier => bool)) public claimed;
 
-    constructor(
-        address authority,
-        FuncToken token_,
-        IPaymentEscrow escrow_,
-        IModelRegistry models_,
-        ICommitmentLog log_,
-        IVerifierSet verifiers_,
-        Parameters memory parameters_
-    ) AccessManaged(authority) EIP712("Function Network Settlement", "1") {
-        token = token_;
-        escrow = escrow_;
-        models = models_;
-        log = log_;
-        verifiers = verifiers_;
-        parameters = parameters_;
-    }
-
-    function setDisputes(IDisputes disputes_) external restricted {
-        disputes = disputes_;
+    constructor(address authority, Wiring memory w, Parameters memory parameters_)
+        AccessManaged(authority)
+        EIP712("Function Network Settlement", "1")
+    {
+        escrow = w.escrow;
+        staking = w.staking;
+        models = w.models;
+        log = w.log;
+        verifiers = w.verifiers;
+        rewards = w.rewards;
+        disputes = w.disputes;
+        _set(parameters_);
     }
 
     /// @inheritdoc ISettlement
@@ -76,11 +78,7 @@ contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
         require(vouchers.length == signatures.length, LengthMismatch());
         results = new Result[](vouchers.length);
         for (uint256 i; i < vouchers.length; ++i) {
-            Voucher calldata v = vouchers[i];
-            uint128 delta;
-            (results[i], delta) = _examine(v, signatures[i]);
-            if (results[i] <= Result.Partial) _redeem(v, delta);
-            else emit VoucherSkipped(_next(), v.provider, v.payer, v.gateway, results[i]);
+            results[i] = _redeem(vouchers[i], signatures[i]);
         }
     }
 
@@ -94,38 +92,59 @@ contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
         results = new Result[](vouchers.length);
         deltas = new uint128[](vouchers.length);
         for (uint256 i; i < vouchers.length; ++i) {
-            (results[i], deltas[i]) = _examine(vouchers[i], signatures[i]);
+            Voucher calldata v = vouchers[i];
+            uint128 redeemed = _redeemed[_stream(v)];
+            results[i] = _examine(v, signatures[i], redeemed);
+            if (results[i] != Result.Redeemed) continue;
+            (uint256 fromPayer, uint256 fromBond) = escrow.available(v.payer, v.gateway, v.provider, v.modelId);
+            uint128 wanted = v.cumulative - redeemed;
+            deltas[i] = uint128(Math.min(wanted, fromPayer + fromBond));
+            if (deltas[i] != wanted) results[i] = deltas[i] == 0 ? Result.Unfunded : Result.Partial;
         }
     }
 
     /// @inheritdoc ISettlement
-    function release(address provider, uint64 batchId) external returns (uint256 net) {
-        require(disputes.openAgainst(provider) == 0, DisputeOpen(provider));
-        Held storage h = _held[provider];
-        uint256 room = Math.saturatingSub(log.maturedAmount(provider, batchId), h.releasedGross);
-        uint128 gross = uint128(Math.min(h.gross, room));
-        require(gross != 0, NothingToRelease());
-        net = _takeHeld(h, gross);
-        ledger -= net;
-        emit Released(_next(), provider, gross, net, h.net);
-        token.safeTransfer(provider, net);
-    }
-
-    /// @inheritdoc ISettlement
-    function refund(address provider, address payer, uint128 amount) external restricted {
-        Held storage h = _held[provider];
-        uint128 due = refundDue[provider][payer] + amount;
-        uint128 paid = uint128(Math.min(due, h.net));
-        if (paid != 0) {
-            // As much gross goes as its net share pays for, rounded up against the provider.
-            uint128 gross = uint128(Math.mulDiv(paid, h.gross, h.net, Math.Rounding.Ceil));
+    function release(address provider, uint64 batchId, bytes32[] calldata modelIds) external returns (uint256 net) {
+        require(staking.openDisputes(provider) == 0, DisputeOpen(provider));
+        uint128 released = _released[provider];
+        uint256 room = Math.saturatingSub(log.mature(provider, batchId), released);
+        uint96 cut;
+        uint96 delegators;
+        for (uint256 i; i < modelIds.length; ++i) {
+            Held storage h = _held[provider][modelIds[i]];
+            uint96 gross = uint96(Math.min(h.gross, room));
+            if (gross == 0) continue;
             h.gross -= gross;
-            h.net -= paid;
-            h.releasedGross += gross;
+            room -= gross;
+            released += gross;
+            Payout memory p = _split(provider, modelIds[i], gross, h.gross);
+            net += p.parts.provider - p.delegators;
+            delegators += p.delegators;
+            cut += p.parts.treasury + p.parts.burned;
         }
-        refundDue[provider][payer] = due - paid;
-        emit PayerRefunded(_next(), provider, payer, paid, due - paid);
-        _creditRefund(payer, paid);
+        require(released != _released[provider], NothingToRelease());
+        _released[provider] = released;
+        rewards.record(provider, cut);
+        if (delegators != 0) {
+            escrow.pay(address(staking), delegators);
+            staking.creditPool(provider, delegators);
+        }
+        escrow.pay(provider, uint96(net));
+    }
+
+    /// @inheritdoc ISettlement
+    function refund(address provider, address payer, bytes32 modelId, uint128 amount) external {
+        require(msg.sender == disputes, NotAllowed(msg.sender));
+        Held storage h = _held[provider][modelId];
+        bytes32 debt = _debt(provider, payer, modelId);
+        uint96 before = _refundDue[debt];
+        uint96 due = before + uint96(amount);
+        uint96 paid = uint96(Math.min(due, h.gross));
+        h.gross -= paid;
+        _released[provider] += paid;
+        _setDue(h, debt, before, due - paid);
+        emit PayerRefunded(_next(), provider, payer, modelId, paid, due - paid);
+        if (paid != 0) escrow.creditRefund(payer, paid);
     }
 
     /// @inheritdoc ISettlement
@@ -135,9 +154,8 @@ contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
         require(!claimed[epoch][msg.sender], AlreadyClaimed(msg.sender, epoch));
         claimed[epoch][msg.sender] = true;
         amount = pot[epoch] / verifiers.dutyRootsPosted(epoch);
-        ledger -= amount;
         emit VerifierPaid(_next(), msg.sender, epoch, amount);
-        token.safeTransfer(msg.sender, amount);
+        escrow.pay(msg.sender, uint96(amount));
     }
 
     /// @inheritdoc ISettlement
@@ -152,13 +170,48 @@ contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
     }
 
     /// @inheritdoc ISettlement
+    function sweep() external {
+        (uint96 toTreasury, uint96 toBurn) = (_treasuryDue, _burnDue);
+        require(toTreasury + toBurn != 0, NothingToRelease());
+        (_treasuryDue, _burnDue) = (0, 0);
+        address treasury = _parameters.treasury;
+        emit Swept(_next(), treasury, toTreasury, toBurn);
+        escrow.pay(treasury, toTreasury);
+        escrow.burn(toBurn);
+    }
+
+    /// @inheritdoc ISettlement
+    function setParameters(Parameters calldata parameters_) external restricted {
+        _set(parameters_);
+    }
+
+    function parameters() external view returns (Parameters memory) {
+        return _parameters;
+    }
+
+    /// @notice What waits for the next `sweep`.
+    function sweepable() external view returns (uint96 toTreasury, uint96 toBurn) {
+        return (_treasuryDue, _burnDue);
+    }
+
+    /// @inheritdoc ISettlement
     function redeemedOf(address payer, address gateway, address provider, bytes32 modelId) external view returns (uint128) {
         return _redeemed[keccak256(abi.encode(payer, gateway, provider, modelId))];
     }
 
     /// @inheritdoc ISettlement
-    function heldOf(address provider) external view returns (Held memory) {
-        return _held[provider];
+    function heldOf(address provider, bytes32 modelId) external view returns (uint128) {
+        return _held[provider][modelId].gross;
+    }
+
+    /// @inheritdoc ISettlement
+    function releasedOf(address provider) external view returns (uint128) {
+        return _released[provider];
+    }
+
+    /// @inheritdoc ISettlement
+    function refundDue(address provider, address payer, bytes32 modelId) external view returns (uint128) {
+        return _refundDue[_debt(provider, payer, modelId)];
     }
 
     /// @inheritdoc ISettlement
@@ -166,59 +219,87 @@ contract Settlement is ISettlement, AccessManaged, EIP712, Sequenced {
         return _hashTypedDataV4(keccak256(abi.encode(VOUCHER_TYPEHASH, voucher)));
     }
 
-    function _examine(Voucher calldata v, bytes calldata signature) private view returns (Result, uint128 delta) {
+    /// @dev Whether a voucher can be redeemed, money aside.
+    function _examine(Voucher calldata v, bytes calldata signature, uint128 redeemed) private view returns (Result) {
+        if (v.cumulative <= redeemed) return Result.Stale;
         (address signer, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(hashVoucher(v), signature);
-        if (fault != ECDSA.RecoverError.NoError || signer != v.gateway) return (Result.BadSignature, 0);
-        if (models.model(v.modelId).status == IModelRegistry.Status.None) return (Result.UnknownModel, 0);
-        uint128 redeemed = _redeemed[_stream(v)];
-        if (v.cumulative <= redeemed) return (Result.Stale, 0);
-        (uint256 fromPayer, uint256 fromBond) = escrow.available(v.payer, v.gateway, v.provider, v.modelId);
-        delta = uint128(Math.min(v.cumulative - redeemed, fromPayer + fromBond));
-        if (delta == 0) return (Result.Unfunded, 0);
-        return (delta == v.cumulative - redeemed ? Result.Redeemed : Result.Partial, delta);
+        if (fault != ECDSA.RecoverError.NoError || signer != v.gateway) return Result.BadSignature;
+        // A stream that has been redeemed from has a known model, and no amount above what can exist is ever there.
+        if (redeemed == 0 && models.statusOf(v.modelId) == IModelRegistry.Status.None) return Result.UnknownModel;
+        return v.cumulative > type(uint96).max ? Result.Unfunded : Result.Redeemed;
     }
 
-    function _redeem(Voucher calldata v, uint128 delta) private {
-        uint128 redeemed = _redeemed[_stream(v)] += delta;
-        escrow.debit(v.payer, v.gateway, v.provider, v.modelId, delta);
-        IModelRegistry.Model memory m = models.model(v.modelId);
-        Parameters memory p = parameters;
-        SplitLib.Parts memory parts = SplitLib.splitDown(delta, SplitLib.Shares(m.royaltyBps, p.verifierBps, p.treasuryBps, p.burnBps));
-        uint64 epoch = verifiers.currentEpoch();
-        pot[epoch] += parts.verifiers;
-        Held storage h = _held[v.provider];
-        uint128 dueBack = uint128(Math.min(refundDue[v.provider][v.payer], parts.provider));
-        h.gross += delta;
-        h.net += uint128(parts.provider) - dueBack;
-        ledger += parts.provider - dueBack + parts.verifiers;
-        emit VoucherRedeemed(_next(), v.provider, v.payer, v.modelId, Redemption(v.gateway, delta, redeemed, m.payout, epoch, parts));
-        token.safeTransfer(m.payout, parts.royalty);
-        token.safeTransfer(p.treasury, parts.treasury);
-        token.burn(parts.burned);
-        if (dueBack != 0) {
-            refundDue[v.provider][v.payer] -= dueBack;
-            emit PayerRefunded(_next(), v.provider, v.payer, dueBack, refundDue[v.provider][v.payer]);
-            ledger += dueBack;
-            _creditRefund(v.payer, dueBack);
+    function _redeem(Voucher calldata v, bytes calldata signature) private returns (Result result) {
+        bytes32 stream = _stream(v);
+        uint128 redeemed = _redeemed[stream];
+        result = _examine(v, signature, redeemed);
+        uint96 taken;
+        if (result == Result.Redeemed) {
+            uint96 wanted = uint96(v.cumulative - redeemed);
+            taken = escrow.debit(v.payer, v.gateway, v.provider, v.modelId, wanted);
+            if (taken != wanted) result = taken == 0 ? Result.Unfunded : Result.Partial;
         }
+        if (taken == 0) {
+            emit VoucherSkipped(_next(), v.provider, v.payer, v.gateway, result);
+            return result;
+        }
+        redeemed += taken;
+        _redeemed[stream] = redeemed;
+        _hold(v, taken, redeemed);
     }
 
-    /// @dev The net share of `gross`, rounded down; the last release takes the remainder with it.
-    function _takeHeld(Held storage h, uint128 gross) private returns (uint128 net) {
-        net = uint128(Math.mulDiv(h.net, gross, h.gross));
-        h.gross -= gross;
-        h.net -= net;
-        h.releasedGross += gross;
+    /// @dev Books a redemption; refunds that a verdict left open are taken from it first.
+    function _hold(Voucher calldata v, uint96 taken, uint128 redeemed) private {
+        Held storage h = _held[v.provider][v.modelId];
+        h.gross += taken;
+        emit VoucherRedeemed(_next(), v.provider, v.payer, v.modelId, Redemption(v.gateway, taken, redeemed));
+        if (h.dues != 0) _payDue(v);
     }
 
-    function _creditRefund(address payer, uint128 amount) private {
-        if (amount == 0) return;
-        ledger -= amount;
-        token.safeTransfer(address(escrow), amount);
-        escrow.creditRefund(payer, amount);
+    function _payDue(Voucher calldata v) private {
+        bytes32 debt = _debt(v.provider, v.payer, v.modelId);
+        uint96 due = _refundDue[debt];
+        if (due == 0) return;
+        Held storage h = _held[v.provider][v.modelId];
+        uint96 paid = uint96(Math.min(due, h.gross));
+        h.gross -= paid;
+        _released[v.provider] += paid;
+        _setDue(h, debt, due, due - paid);
+        emit PayerRefunded(_next(), v.provider, v.payer, v.modelId, paid, due - paid);
+        escrow.creditRefund(v.payer, paid);
+    }
+
+    function _setDue(Held storage h, bytes32 debt, uint96 before, uint96 due) private {
+        _refundDue[debt] = due;
+        if (before == 0 && due != 0) ++h.dues;
+        if (before != 0 && due == 0) --h.dues;
+    }
+
+    /// @dev Splits released fees; royalty and the pot are served here, the provider's part by the caller.
+    function _split(address provider, bytes32 modelId, uint96 gross, uint96 left) private returns (Payout memory p) {
+        (address payout, uint16 royaltyBps) = models.royaltyOf(modelId);
+        Parameters memory q = _parameters;
+        p.parts = SplitLib.splitDown(gross, SplitLib.Shares(royaltyBps, q.verifierBps, q.treasuryBps, q.burnBps));
+        (p.amount, p.royaltyTo, p.epoch, p.held) = (gross, payout, verifiers.currentEpoch(), left);
+        p.delegators = staking.delegatorsShareDown(provider, p.parts.provider);
+        pot[p.epoch] += p.parts.verifiers;
+        _treasuryDue += p.parts.treasury;
+        _burnDue += p.parts.burned;
+        emit Released(_next(), provider, modelId, p);
+        if (p.parts.royalty != 0) escrow.pay(payout, p.parts.royalty);
+    }
+
+    function _set(Parameters memory p) private {
+        require(p.treasury != address(0) && uint256(p.verifierBps) + p.treasuryBps + p.burnBps <= MAX_CUT_BPS, BadParameters());
+        _parameters = p;
+        emit ParametersSet(_next(), p);
     }
 
     function _stream(Voucher calldata v) private pure returns (bytes32) {
         return keccak256(abi.encode(v.payer, v.gateway, v.provider, v.modelId));
+    }
+
+    function _debt(address provider, address payer, bytes32 modelId) private pure returns (bytes32) {
+        return keccak256(abi.encode(provider, payer, modelId));
     }
 }

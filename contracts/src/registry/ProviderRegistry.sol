@@ -3,41 +3,68 @@ pragma solidity 0.8.37;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 
-import {Sequenced} from "../access/Sequenced.sol";
+import {Guarded} from "../access/Guarded.sol";
+import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
 import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
 import {IStaking} from "../interfaces/IStaking.sol";
 
 /// @notice Documented in IProviderRegistry.
-contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
-    IStaking public immutable staking;
-    uint128 public immutable minimumStake;
-    uint64 public immutable jailPeriod;
+contract ProviderRegistry is IProviderRegistry, Guarded {
+    /// @notice The contracts that the registry reads, and the one that jails.
+    struct Wiring {
+        IStaking staking;
+        IModelRegistry models;
+        address disputes;
+    }
 
-    /// @inheritdoc IProviderRegistry
-    mapping(address operator => address provider) public providerOf;
+    /// @param former whether the key has been replaced
+    struct Key {
+        address provider;
+        bool former;
+    }
+
+    IStaking public immutable staking;
+    IModelRegistry public immutable models;
+    address public immutable disputes;
+    uint128 public immutable minimumStake;
+    uint128 public immutable gpuStake;
+    uint64 public immutable jailPeriod;
+    uint64 public immutable rotationThaw;
+
     mapping(address provider => uint256) public activeOffers;
+    mapping(address provider => uint256) public activeGpus;
 
     address[] private _providers;
-    mapping(address => Provider) private _info;
-    mapping(address => Gpu[]) private _gpus;
-    mapping(address => Offer[]) private _offers;
+    mapping(address operator => Key) private _keys;
+    mapping(address provider => Provider) private _info;
+    mapping(address provider => Rotation) private _rotations;
+    mapping(address provider => Gpu[]) private _gpus;
+    mapping(address provider => mapping(uint256 gpuId => bool)) private _retired;
+    mapping(address provider => Offer[]) private _offers;
 
     modifier onlyProvider() {
         require(_info[msg.sender].operator != address(0), NotRegistered(msg.sender));
         _;
     }
 
-    constructor(address authority, IStaking staking_, uint128 minimumStake_, uint64 jailPeriod_) AccessManaged(authority) {
-        staking = staking_;
+    constructor(address authority, Wiring memory w, uint128 minimumStake_, uint128 gpuStake_, uint64 jailPeriod_, uint64 rotationThaw_)
+        AccessManaged(authority)
+    {
+        staking = w.staking;
+        models = w.models;
+        disputes = w.disputes;
         minimumStake = minimumStake_;
+        gpuStake = gpuStake_;
         jailPeriod = jailPeriod_;
+        rotationThaw = rotationThaw_;
     }
 
     /// @inheritdoc IProviderRegistry
-    function register(address operator, string calldata endpoint, bytes32 tlsCertHash) external {
+    function register(address operator, string calldata endpoint, bytes32 tlsCertHash) external whenOpen {
         require(_info[msg.sender].operator == address(0), AlreadyRegistered(msg.sender));
-        _requireStake(msg.sender, 1);
-        _bindOperator(operator);
+        uint256 has = staking.stakeOf(msg.sender);
+        require(has >= minimumStake, StakeBelowMinimum(has, minimumStake));
+        _bind(operator);
         _info[msg.sender] = Provider(operator, endpoint, tlsCertHash, 0, uint64(block.timestamp));
         _providers.push(msg.sender);
         emit ProviderRegistered(_next(), msg.sender, operator, endpoint, tlsCertHash);
@@ -51,24 +78,49 @@ contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
     }
 
     /// @inheritdoc IProviderRegistry
-    function setOperator(address operator) external onlyProvider {
-        _bindOperator(operator);
-        _info[msg.sender].operator = operator;
-        emit OperatorChanged(_next(), msg.sender, operator);
+    function startRotation(address operator) external onlyProvider {
+        _requireFree(operator);
+        uint64 from = uint64(block.timestamp) + rotationThaw;
+        _rotations[msg.sender] = Rotation(operator, from);
+        emit RotationStarted(_next(), msg.sender, operator, from);
     }
 
     /// @inheritdoc IProviderRegistry
-    function registerGpu(Gpu calldata gpu) external onlyProvider returns (uint256 gpuId) {
+    function finishRotation() external onlyProvider {
+        Rotation memory r = _rotations[msg.sender];
+        require(r.from != 0, NoRotation());
+        require(block.timestamp >= r.from, StillThawing(r.from));
+        delete _rotations[msg.sender];
+        _keys[_info[msg.sender].operator].former = true;
+        _bind(r.operator);
+        _info[msg.sender].operator = r.operator;
+        emit OperatorChanged(_next(), msg.sender, r.operator);
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function registerGpu(Gpu calldata gpu) external whenOpen onlyProvider returns (uint256 gpuId) {
+        ++activeGpus[msg.sender];
+        _requireStake(msg.sender);
         gpuId = _gpus[msg.sender].length;
         _gpus[msg.sender].push(gpu);
         emit GpuRegistered(_next(), msg.sender, gpuId, gpu.model, gpu.vram, gpu.bandwidth, gpu.score, gpu.attestationHash);
     }
 
     /// @inheritdoc IProviderRegistry
-    function makeOffer(Offer calldata offer) external onlyProvider returns (uint256 offerId) {
-        require(offer.firstLayer < offer.endLayer, BadLayerRange(offer.firstLayer, offer.endLayer));
+    function retireGpu(uint256 gpuId) external onlyProvider {
+        require(gpuId < _gpus[msg.sender].length && !_retired[msg.sender][gpuId], NoSuchGpu(gpuId));
+        _retired[msg.sender][gpuId] = true;
+        --activeGpus[msg.sender];
+        emit GpuRetired(_next(), msg.sender, gpuId);
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function makeOffer(Offer calldata offer) external whenOpen onlyProvider returns (uint256 offerId) {
+        require(models.statusOf(offer.modelId) == IModelRegistry.Status.Active, NoSuchModel(offer.modelId));
+        require(models.canCut(offer.modelId, offer.firstLayer, offer.endLayer), BadLayerRange(offer.firstLayer, offer.endLayer));
         require(_info[msg.sender].jailedUntil == 0, Jailed(_info[msg.sender].jailedUntil));
-        _requireStake(msg.sender, ++activeOffers[msg.sender]);
+        ++activeOffers[msg.sender];
+        _requireStake(msg.sender);
         offerId = _offers[msg.sender].length;
         Offer memory made = offer;
         made.active = true;
@@ -85,7 +137,8 @@ contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
     }
 
     /// @inheritdoc IProviderRegistry
-    function jail(address provider) external restricted {
+    function jail(address provider) external {
+        require(msg.sender == disputes, NotAllowed(msg.sender));
         uint64 until = uint64(block.timestamp) + jailPeriod;
         _info[provider].jailedUntil = until;
         emit ProviderJailed(_next(), provider, until);
@@ -97,6 +150,27 @@ contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
         require(until <= block.timestamp, Jailed(until));
         _info[msg.sender].jailedUntil = 0;
         emit ProviderUnjailed(_next(), msg.sender);
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function providerOf(address operator) external view returns (address) {
+        return _keys[operator].provider;
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function providerOfOperator(address operator) external view returns (address) {
+        Key memory key = _keys[operator];
+        return key.former ? address(0) : key.provider;
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function rotationOf(address provider) external view returns (Rotation memory) {
+        return _rotations[provider];
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function requiredStake(address provider) public view returns (uint256) {
+        return uint256(minimumStake) * activeOffers[provider] + uint256(gpuStake) * activeGpus[provider];
     }
 
     /// @inheritdoc IProviderRegistry
@@ -124,7 +198,7 @@ contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
     function isServing(address provider) public view returns (bool) {
         Provider storage info = _info[provider];
         if (info.operator == address(0) || info.jailedUntil != 0) return false;
-        return staking.stakeOf(provider) >= uint256(minimumStake) * activeOffers[provider];
+        return staking.stakeOf(provider) >= requiredStake(provider);
     }
 
     /// @inheritdoc IProviderRegistry
@@ -151,13 +225,21 @@ contract ProviderRegistry is IProviderRegistry, AccessManaged, Sequenced {
         return OfferView(provider, offerId, info.operator, info.endpoint, info.tlsCertHash, _offers[provider][offerId]);
     }
 
-    function _bindOperator(address operator) private {
-        require(operator != address(0) && providerOf[operator] == address(0), OperatorTaken(operator));
-        providerOf[operator] = msg.sender;
+    function _bind(address operator) private {
+        _requireFree(operator);
+        _keys[operator].provider = msg.sender;
     }
 
-    function _requireStake(address provider, uint256 offers) private view {
-        uint256 has = staking.stakeOf(provider);
-        require(has >= minimumStake * offers, StakeBelowMinimum(has, minimumStake * offers));
+    function _requireFree(address operator) private view {
+        require(operator != address(0) && _keys[operator].provider == address(0), OperatorTaken(operator));
+    }
+
+    function _requireStake(address provider) private view {
+        (uint256 has, uint256 needs) = (staking.stakeOf(provider), requiredStake(provider));
+        require(has >= needs, StakeBelowMinimum(has, needs));
+    }
+
+    function _pausable(bytes4 selector) internal pure override returns (bool) {
+        return selector == this.register.selector || selector == this.registerGpu.selector || selector == this.makeOffer.selector;
     }
 }

@@ -3,52 +3,122 @@ pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 
-import {Deployment} from "../../script/Deploy.s.sol";
+import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
+import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
+
+import {Deploy, Deployment} from "../../script/Deploy.s.sol";
+import {Guarded} from "../../src/access/Guarded.sol";
 import {ICommitmentLog} from "../../src/interfaces/ICommitmentLog.sol";
+import {IContradictions} from "../../src/interfaces/IContradictions.sol";
 import {IDisputes} from "../../src/interfaces/IDisputes.sol";
 import {IModelRegistry} from "../../src/interfaces/IModelRegistry.sol";
+import {IPaymentEscrow} from "../../src/interfaces/IPaymentEscrow.sol";
+import {IPins} from "../../src/interfaces/IPins.sol";
 import {IProviderRegistry} from "../../src/interfaces/IProviderRegistry.sol";
+import {IRewardPool} from "../../src/interfaces/IRewardPool.sol";
 import {ISettlement} from "../../src/interfaces/ISettlement.sol";
+import {IStaking} from "../../src/interfaces/IStaking.sol";
+import {IVerifierSet} from "../../src/interfaces/IVerifierSet.sol";
 import {ReceiptLib} from "../../src/libraries/ReceiptLib.sol";
+import {Contradictions} from "../../src/dispute/Contradictions.sol";
+import {Disputes} from "../../src/dispute/Disputes.sol";
+import {PaymentEscrow} from "../../src/market/PaymentEscrow.sol";
+import {Settlement} from "../../src/market/Settlement.sol";
+import {ModelRegistry} from "../../src/registry/ModelRegistry.sol";
+import {ProviderRegistry} from "../../src/registry/ProviderRegistry.sol";
+import {RewardPool} from "../../src/staking/RewardPool.sol";
+import {Staking} from "../../src/staking/Staking.sol";
+import {FuncToken} from "../../src/token/FuncToken.sol";
+import {CommitmentLog} from "../../src/verify/CommitmentLog.sol";
+import {Pins} from "../../src/verify/Pins.sol";
+import {VerifierSet} from "../../src/verify/VerifierSet.sol";
 import {Bls} from "./Bls.sol";
+import {TestDeployment} from "./TestDeployment.sol";
 
-/// @notice A deployed network with its parties, for the tests to act on. This contract is administrator and treasury.
-abstract contract Network is Test, Deployment {
+/// @notice A deployed network with its parties, for the tests to act on. This contract is governor, guardian and treasury.
+abstract contract Network is Test {
+    AccessManager internal access;
+    TimelockController internal timelock;
+    FuncToken internal token;
+    Staking internal staking;
+    RewardPool internal rewards;
+    ProviderRegistry internal providers;
+    ModelRegistry internal models;
+    PaymentEscrow internal escrow;
+    VerifierSet internal verifiers;
+    CommitmentLog internal commitments;
+    Settlement internal settlement;
+    Disputes internal disputes;
+    Contradictions internal contradictions;
+    Pins internal pins;
+
     uint256 internal constant VERIFIERS = 3;
-    uint128 internal constant STAKE = 20_000 ether;
+    uint96 internal constant STAKE = 20_000 ether;
+    uint96 internal constant BOND = 1_000 ether;
+    uint96 internal constant APPEAL_BOND = 2_000 ether;
 
     address internal owner = makeAddr("owner");
     address internal creator = makeAddr("creator");
     address internal payer = makeAddr("payer");
+    address internal delegator = makeAddr("delegator");
     address internal operator;
     uint256 internal operatorKey;
     address internal gateway;
     uint256 internal gatewayKey;
-    address[3] internal judges;
+    address[] internal judges;
     bytes32 internal modelId;
 
     function setUp() public virtual {
         vm.warp(1_000_000);
-        _deploy(address(this), address(this), _params());
+        TestDeployment d = TestDeployment(vm.deployCode("TestDeployment.sol:TestDeployment"));
+        d.deploy(address(this), address(this), address(this), _params());
+        (access, timelock, token) = (d.access(), d.timelock(), d.token());
+        (staking, rewards, providers, models) = (d.staking(), d.rewards(), d.providers(), d.models());
+        (escrow, settlement, verifiers) = (d.escrow(), d.settlement(), d.verifiers());
+        (commitments, pins, disputes, contradictions) = (d.commitments(), d.pins(), d.disputes(), d.contradictions());
         (operator, operatorKey) = makeAddrAndKey("operator");
         (gateway, gatewayKey) = makeAddrAndKey("gateway");
     }
 
-    function _params() internal pure virtual returns (Params memory p) {
+    function _params() internal pure virtual returns (Deployment.Params memory p) {
         p.minimumProviderStake = 10_000 ether;
+        p.gpuStake = 1_000 ether;
         p.minimumVerifierStake = 20_000 ether;
         p.unbondingPeriod = 1_000;
         p.jailPeriod = 300;
+        p.rotationThaw = 100;
         p.thawPeriod = 600;
         p.commitDelay = 1;
-        p.epochLength = 10;
-        p.postingEpochs = 3;
-        p.keyEpochs = 50;
+        p.deprecationDelay = 200;
+        p.times = VerifierSet.Times({epochLength: 10, postingEpochs: 3, keyEpochs: 100});
+        p.committeeSize = 15;
         p.challengeWindow = 50;
+        p.retention = 700;
+        p.pinWindow = 40;
+        p.rewardEpoch = 100;
+        p.emission = 100 ether;
+        p.timelockDelay = 10;
+        p.adminDelay = 1_000;
         p.verifierBps = 500;
         p.treasuryBps = 200;
         p.burnBps = 100;
-        p.disputes = IDisputes.Parameters(1_000 ether, 100 ether, 5_000, 500, 4_000, 300, 120);
+        p.disputes = _disputeParameters();
+    }
+
+    function _disputeParameters() internal pure returns (IDisputes.Parameters memory) {
+        return IDisputes.Parameters({
+            bond: BOND,
+            appealBond: APPEAL_BOND,
+            slashBps: 5_000,
+            smallNetworkSlashBps: 500,
+            challengerBps: 4_000,
+            judgesFee: 100 ether,
+            appealFee: 200 ether,
+            disputeWindow: 300,
+            evidencePeriod: 10,
+            verdictPeriod: 120,
+            appealPeriod: 60
+        });
     }
 
     // parties
@@ -62,7 +132,17 @@ abstract contract Network is Test, Deployment {
         staking.stake(account, amount);
     }
 
+    function _delegate(address account, uint128 amount) internal returns (uint256 shares) {
+        _fund(delegator, amount);
+        vm.startPrank(delegator);
+        token.approve(address(staking), amount);
+        shares = staking.delegate(account, amount);
+        vm.stopPrank();
+    }
+
+    /// @dev A provider of a registered model.
     function _joinProvider() internal {
+        if (modelId == 0) _registerModel(500);
         _stake(owner, STAKE);
         vm.startPrank(owner);
         providers.register(operator, "grpcs://127.0.0.1:1", bytes32(uint256(1)));
@@ -87,7 +167,7 @@ abstract contract Network is Test, Deployment {
         return IModelRegistry.Registration({
             manifestRoot: keccak256("manifest"),
             layerCount: 30,
-            cutPoints: 1 << 10,
+            cutPoints: (1 << 10) | (1 << 20),
             toleranceRoot: keccak256("tolerance"),
             royaltyBps: royaltyBps,
             payout: creator,
@@ -98,14 +178,20 @@ abstract contract Network is Test, Deployment {
 
     /// @dev Judge `i` has BLS secret `i + 1`; all count from two epochs on.
     function _joinVerifiers() internal {
-        for (uint256 i; i < VERIFIERS; ++i) {
-            judges[i] = makeAddr(string.concat("judge", vm.toString(i)));
-            _stake(judges[i], STAKE);
+        _joinVerifiers(VERIFIERS);
+    }
+
+    function _joinVerifiers(uint256 count) internal {
+        for (uint256 i; i < count; ++i) {
+            address judge = makeAddr(string.concat("judge", vm.toString(i)));
+            judges.push(judge);
+            _stake(judge, STAKE);
             bytes memory key = Bls.publicKey(i + 1);
-            bytes memory proof = Bls.sign(i + 1, _possession(judges[i], key));
-            vm.prank(judges[i]);
+            bytes memory proof = Bls.sign(i + 1, _possession(judge, key));
+            vm.prank(judge);
             verifiers.register(key, proof, "http://127.0.0.1:1");
         }
+        verifiers.buildSet();
         skip(20);
     }
 
@@ -118,16 +204,17 @@ abstract contract Network is Test, Deployment {
         uint64 epoch = verifiers.currentEpoch();
         bytes32 payload = keccak256(abi.encode(modelId, keccak256("tolerance")));
         bytes memory message = verifiers.messageFor("TOLERANCE", address(models), epoch, payload);
-        uint256[] memory signers = new uint256[](3);
-        (signers[1], signers[2]) = (1, 2);
-        models.attestTolerance(modelId, epoch, signers, _aggregate(message, 3));
+        models.attestTolerance(modelId, keccak256("tolerance"), epoch, new uint256[](0), _aggregate(message, 0, judges.length));
     }
 
-    function _aggregate(bytes memory message, uint256 count) internal view returns (bytes memory signature) {
-        signature = Bls.sign(1, message);
-        for (uint256 i = 2; i <= count; ++i) {
-            signature = Bls.aggregate(signature, Bls.sign(i, message));
+    /// @dev Signatures of judges `from` to `end`, that one not included.
+    function _aggregate(bytes memory message, uint256 from, uint256 end) internal view returns (bytes memory signature) {
+        uint256 sum;
+        for (uint256 i = from; i < end; ++i) {
+            sum += i + 1;
         }
+        // One message: the sum of signatures is the signature by the sum of secrets.
+        return Bls.sign(sum, message);
     }
 
     function _fundPayer(uint128 amount) internal {
@@ -144,6 +231,16 @@ abstract contract Network is Test, Deployment {
         escrow.addBond(gateway, amount);
         vm.prank(gateway);
         escrow.allocate(owner, allocation);
+    }
+
+    /// @dev Everything that a job needs: model, provider, verifiers, payer and bond.
+    function _joinAll() internal {
+        _registerModel(500);
+        _joinProvider();
+        _joinVerifiers();
+        _attest();
+        _fundPayer(100 ether);
+        _bond(50 ether, 50 ether);
     }
 
     // work
@@ -186,33 +283,84 @@ abstract contract Network is Test, Deployment {
         return settlement.redeem(vouchers, signatures)[0];
     }
 
-    function _openDispute(ReceiptLib.Receipt memory r, uint64 batchId, address challenger) internal returns (uint256) {
-        _fund(challenger, 1_000 ether);
+    function _release(uint64 batchId) internal returns (uint256 net) {
+        return settlement.release(owner, batchId, _models());
+    }
+
+    function _models() internal view returns (bytes32[] memory list) {
+        list = new bytes32[](1);
+        list[0] = modelId;
+    }
+
+    // disputes
+
+    function _claim(ReceiptLib.Receipt memory r, uint64 batchId) internal pure returns (IDisputes.Claim memory) {
+        return IDisputes.Claim(r, batchId, ReceiptLib.leaf(r), IDisputes.Kind.Output);
+    }
+
+    function _openDispute(ReceiptLib.Receipt memory r, uint64 batchId, address challenger) internal returns (uint256 id) {
+        _fund(challenger, BOND);
         vm.startPrank(challenger);
-        token.approve(address(disputes), 1_000 ether);
-        uint256 id = disputes.open(r, batchId, new bytes32[](0), IDisputes.Kind.Output);
+        token.approve(address(disputes), BOND);
+        id = disputes.open(r, batchId, new bytes32[](0), IDisputes.Kind.Output);
         vm.stopPrank();
-        return id;
     }
 
-    /// @dev The verdict of judges 1 and 2, judge 0 being the challenger.
-    function _verdict(uint256 id, bool guilty) internal {
-        (uint256[] memory signers, bytes memory signature) = _signedVerdict(id, guilty);
-        disputes.verdict(id, guilty, signers, signature);
+    /// @dev A disputed receipt of `amount`, redeemed and held; judge 0 challenges.
+    function _disputed(uint128 amount) internal returns (IDisputes.Claim memory claim, bytes32 evidenceId) {
+        ReceiptLib.Receipt memory r = _receipt(commitments.lastNumber(owner) + 1, amount);
+        uint64 batchId = _anchor(r);
+        _redeem(settlement.redeemedOf(payer, gateway, owner, modelId) + amount);
+        _openDispute(r, batchId, judges[0]);
+        claim = _claim(r, batchId);
+        evidenceId = disputes.evidenceIdOf(claim);
     }
 
-    function _signedVerdict(uint256 id, bool guilty) internal view returns (uint256[] memory signers, bytes memory signature) {
-        uint64 epoch = disputes.dispute(id).epoch;
-        bytes memory message = verifiers.messageFor("VERDICT", address(disputes), epoch, disputes.verdictPayload(id, guilty));
-        signers = new uint256[](2);
-        (signers[0], signers[1]) = (1, 2);
-        signature = Bls.aggregate(Bls.sign(2, message), Bls.sign(3, message));
+    /// @dev The verdict of all judges but judge 0, who is the challenger.
+    function _verdict(bytes32 evidenceId, IDisputes.Outcome outcome) internal {
+        (uint256[] memory absent, bytes memory signature) = _signedVerdict(evidenceId, outcome);
+        disputes.verdict(evidenceId, outcome, absent, signature);
+    }
+
+    function _signedVerdict(bytes32 evidenceId, IDisputes.Outcome outcome)
+        internal
+        view
+        returns (uint256[] memory absent, bytes memory signature)
+    {
+        (uint256 id,,) = disputes.evidence(evidenceId);
+        IDisputes.Dispute memory d = disputes.dispute(id);
+        bytes32 payload = disputes.verdictPayload(id, evidenceId, d.round, outcome);
+        bytes memory message = verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload);
+        signature = _aggregate(message, 1, judges.length);
+        absent = new uint256[](0);
+    }
+
+    function _appeal(bytes32 evidenceId, address appellant) internal {
+        _fund(appellant, APPEAL_BOND);
+        vm.prank(appellant);
+        token.approve(address(disputes), APPEAL_BOND);
+        vm.prank(appellant);
+        disputes.appeal(evidenceId);
+    }
+
+    function _statusOf(bytes32 evidenceId) internal view returns (IDisputes.Status) {
+        (uint256 id,,) = disputes.evidence(evidenceId);
+        return disputes.dispute(id).status;
+    }
+
+    /// @dev Through the timelock, as governance does.
+    function _govern(address target, bytes memory call) internal {
+        timelock.schedule(target, 0, call, 0, bytes32(block.timestamp), timelock.getMinDelay());
+        bytes32 salt = bytes32(block.timestamp);
+        skip(timelock.getMinDelay());
+        timelock.execute(target, 0, call, 0, salt);
     }
 
     function _assertLedgers() internal view {
         assertEq(staking.ledger(), token.balanceOf(address(staking)), "staking");
+        assertEq(rewards.ledger(), token.balanceOf(address(rewards)), "rewards");
         assertEq(escrow.ledger(), token.balanceOf(address(escrow)), "escrow");
-        assertEq(settlement.ledger(), token.balanceOf(address(settlement)), "settlement");
         assertEq(disputes.ledger(), token.balanceOf(address(disputes)), "disputes");
+        assertEq(token.balanceOf(address(settlement)), 0, "settlement");
     }
 }

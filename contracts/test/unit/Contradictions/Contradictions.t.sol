@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ContradictionsProve} from "./prove.t.sol";
+
+/// @notice All of the contract's functions in one: a test contract costs seconds to compile.
+contract ContradictionsTest is ContradictionsProve {}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {DisputesAppeal} from "./appeal.t.sol";
+import {DisputesCancel} from "./cancel.t.sol";
+import {DisputesClaimFee} from "./claimFee.t.sol";
+import {DisputesExecute} from "./execute.t.sol";
+import {DisputesNoQuorum} from "./noQuorum.t.sol";
+import {DisputesOpen} from "./open.t.sol";
+import {DisputesSetParameters} from "./setParameters.t.sol";
+import {DisputesVerdict} from "./verdict.t.sol";
+
+/// @notice All of the contract's functions in one: a test contract costs seconds to compile.
+contract DisputesTest is
+    DisputesAppeal,
+    DisputesCancel,
+    DisputesClaimFee,
+    DisputesExecute,
+    DisputesNoQuorum,
+    DisputesOpen,
+    DisputesSetParameters,
+    DisputesVerdict
+{}

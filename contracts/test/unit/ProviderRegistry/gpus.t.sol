@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import "../../utils/Network.t.sol";
+
+abstract contract ProviderRegistryGpus is Network {
+    IProviderRegistry.Gpu private gpu = IProviderRegistry.Gpu("H200", 141 << 30, 4_800_000_000_000, 5_000, 0);
+
+    function test_registerGpu__each__asks_for_its_stake() public {
+        _joinProvider();
+        vm.startPrank(owner);
+        for (uint256 i; i < 10; ++i) {
+            assertEq(providers.registerGpu(gpu), i);
+        }
+        assertEq(providers.requiredStake(owner), 20_000 ether);
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.StakeBelowMinimum.selector, STAKE, 21_000 ether));
+        providers.registerGpu(gpu);
+        providers.retireGpu(3);
+        assertEq(providers.requiredStake(owner), 19_000 ether);
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchGpu.selector, 3));
+        providers.retireGpu(3);
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchGpu.selector, 10));
+        providers.retireGpu(10);
+        vm.stopPrank();
+        assertEq(providers.gpusOf(owner).length, 10);
+        assertEq(providers.gpusOf(owner)[0].model, "H200");
+    }
+
+    function test_isServing__stake_falls_below__is_not() public {
+        _joinProvider();
+        vm.startPrank(owner);
+        providers.registerGpu(gpu);
+        staking.beginUnbonding(9_001 ether);
+        vm.stopPrank();
+        assertFalse(providers.isServing(owner));
+        assertEq(providers.offersFor(modelId).length, 0);
+    }
+}

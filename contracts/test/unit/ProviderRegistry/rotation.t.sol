@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import "../../utils/Network.t.sol";
+
+abstract contract ProviderRegistryRotation is Network {
+    address private next = makeAddr("next");
+
+    function test_rotation__after_the_thaw__replaces_the_key_and_keeps_the_old_attributable() public {
+        _joinProvider();
+        vm.startPrank(owner);
+        providers.startRotation(next);
+        assertEq(providers.rotationOf(owner).operator, next);
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.StillThawing.selector, uint64(block.timestamp) + 100));
+        providers.finishRotation();
+        skip(100);
+        providers.finishRotation();
+        vm.stopPrank();
+        assertEq(providers.providerInfo(owner).operator, next);
+        assertEq(providers.providerOfOperator(operator), address(0));
+        assertEq(providers.providerOf(operator), owner);
+        assertEq(providers.providerOfOperator(next), owner);
+        vm.prank(operator);
+        vm.expectRevert(abi.encodeWithSelector(ICommitmentLog.NotOperator.selector, operator));
+        commitments.anchor("root", 1, 1, 1, 1);
+    }
+
+    function test_rotation__none_or_to_a_taken_key__reverts() public {
+        _joinProvider();
+        vm.startPrank(owner);
+        vm.expectRevert(IProviderRegistry.NoRotation.selector);
+        providers.finishRotation();
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.OperatorTaken.selector, operator));
+        providers.startRotation(operator);
+        vm.stopPrank();
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NotRegistered.selector, address(this)));
+        providers.startRotation(next);
+    }
+
+    function test_rotation__key_taken_meanwhile__reverts_at_the_end() public {
+        _joinProvider();
+        vm.prank(owner);
+        providers.startRotation(next);
+        _stake(payer, STAKE);
+        vm.prank(payer);
+        providers.register(next, "x", 0);
+        skip(100);
+        vm.prank(owner);
+        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.OperatorTaken.selector, next));
+        providers.finishRotation();
+    }
+}

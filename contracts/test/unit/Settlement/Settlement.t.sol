@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {SettlementRedeem} from "./redeem.t.sol";
+import {SettlementRefund} from "./refund.t.sol";
+import {SettlementRelease} from "./release.t.sol";
+import {SettlementSetParameters} from "./setParameters.t.sol";
+import {SettlementSweep} from "./sweep.t.sol";
+import {SettlementVerifierPay} from "./verifierPay.t.sol";
+
+/// @notice All of the contract's functions in one: a test contract costs seconds to compile.
+contract SettlementTest is
+    SettlementRedeem,
+    SettlementRefund,
+    SettlementRelease,
+    SettlementSetParameters,
+    SettlementSweep,
+    SettlementVerifierPay
+{}

@@ -1,0 +1,104 @@
+"""Disputes, read from the chain: what is claimed stands in the event that opened one, how it goes in the contract."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from protocol import ProtocolError
+from protocol.chain import Chain, struct_values
+
+
+class Status(IntEnum):
+    """Disputes.Status."""
+
+    OPEN = 1
+    JUDGED = 2
+    GUILTY = 3
+    INNOCENT = 4
+    EXPIRED = 5
+    CANCELLED = 6
+
+
+class Outcome(IntEnum):
+    """Disputes.Outcome: what a verdict says."""
+
+    INNOCENT = 1
+    GUILTY = 2
+    WITHHELD = 3
+
+
+class Round(IntEnum):
+    """Disputes.Round: who judges."""
+
+    COMMITTEE = 0
+    APPEAL = 1
+    FULL_SET = 2
+
+
+KIND_OUTPUT, KIND_WITHHELD = 1, 3
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """``claim`` is the contract's Claim tuple, as ``execute`` and ``expire`` take it; ``deadline`` in chain seconds."""
+
+    dispute_id: int
+    evidence_id: bytes
+    provider: str
+    challenger: str
+    batch_id: int
+    number: int
+    kind: int
+    status: int
+    round: int
+    outcome: int
+    deadline: int
+    epoch: int
+    claim: tuple[Any, ...]
+
+    @property
+    def is_over(self) -> bool:
+        return self.status not in (Status.OPEN, Status.JUDGED)
+
+
+@dataclass
+class DisputeReader:
+    """Reads disputes; keeps the events, which do not change unless a reorg puts another dispute under the same number."""
+
+    chain: Chain
+    _opened: dict[tuple[int, str, str, int], dict[str, Any]] = field(default_factory=dict)
+
+    def all(self) -> list[Dispute]:
+        """Every dispute, the oldest first. Raises Unavailable."""
+        return [self.get(number) for number in range(1, int(self.chain.call("Disputes", "disputeCount")) + 1)]
+
+    def get(self, dispute_id: int) -> Dispute:
+        """Raises Reverted for a number that does not exist."""
+        state = struct_values("Disputes", "dispute", self.chain.call("Disputes", "dispute", dispute_id))
+        opened = self._event(dispute_id, state)
+        claim, receipt = opened["claim"], opened["claim"]["receipt"]
+        return Dispute(
+            dispute_id,
+            bytes(opened["evidenceId"]),
+            state["provider"],
+            state["challenger"],
+            claim["batchId"],
+            receipt["number"],
+            claim["kind"],
+            state["status"],
+            state["round"],
+            state["outcome"],
+            state["deadline"],
+            state["epoch"],
+            (tuple(receipt.values()), claim["batchId"], bytes(claim["root"]), claim["kind"]),
+        )
+
+    def _event(self, dispute_id: int, state: dict[str, Any]) -> dict[str, Any]:
+        key = (dispute_id, state["provider"], state["challenger"], state["epoch"])
+        if key not in self._opened:
+            event = self.chain["Disputes"].events.DisputeOpened()
+            found = event.get_logs(from_block=self.chain.deployment.from_block, argument_filters={"disputeId": dispute_id})
+            if not found:
+                raise ProtocolError(f"the node knows dispute {dispute_id} but not the event that opened it; try another node")
+            self._opened[key] = dict(found[-1]["args"])
+        return self._opened[key]
