@@ -9,6 +9,7 @@ from py_ecc.optimized_bls12_381 import G2, multiply, neg, normalize, pairing
 
 from protocol import bls, vectors
 from protocol.chain import CONTRACTS, abi
+from tests.protocol import bls_cases
 
 
 @pytest.mark.parametrize("name", vectors.NAMES)
@@ -43,6 +44,14 @@ def test_bls__verify__refuses_infinity_wrong_message_and_garbage() -> None:
     assert not bls.verify(bytes(256), b"m", bytes(128))
     assert not bls.verify(key, b"m", b"\x01" * 128)
     assert not bls.verify(key, b"m", signature[:-1])
+
+
+def test_bls__cases_by_py_ecc__are_judged_alike() -> None:
+    committed = json.loads(bls_cases.FILE.read_text())["cases"]
+    assert committed == bls_cases.build()
+    for case in committed:
+        key, message, signature = (bytes.fromhex(case[part][2:]) for part in ("key", "message", "signature"))
+        assert bls.verify(key, message, signature) == case["valid"], case["name"]
 
 
 @pytest.mark.parametrize("name", CONTRACTS)

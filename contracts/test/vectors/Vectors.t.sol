@@ -72,6 +72,22 @@ contract VectorsTest is Network {
         assertTrue(BLS12381.verify(json.readBytes(".aggregateKey"), message, json.readBytes(".aggregate")));
     }
 
+    /// @dev Property 17: cases that py-ecc made. A malformed one costs no more than the caps.
+    function test_bls__cases_by_py_ecc__are_judged_alike() public view {
+        string memory json = vm.readFile("contracts/test/vectors/bls_cases.json");
+        for (uint256 i; json.keyExists(string.concat(".cases[", vm.toString(i), "]")); ++i) {
+            string memory at = string.concat(".cases[", vm.toString(i), "]");
+            bytes memory key = json.readBytes(string.concat(at, ".key"));
+            bytes memory message = json.readBytes(string.concat(at, ".message"));
+            bytes memory signature = json.readBytes(string.concat(at, ".signature"));
+            uint256 before = gasleft();
+            bool ok = BLS12381.verify(key, message, signature);
+            assertLt(before - gasleft(), 200_000);
+            assertEq(ok, json.readBool(string.concat(at, ".valid")), json.readString(string.concat(at, ".name")));
+        }
+        assertTrue(json.keyExists(".cases[17]"));
+    }
+
     function test_bls__infinity_or_wrong_length__is_refused() public view {
         string memory json = vm.readFile("protocol/vectors/bls.json");
         bytes memory message = json.readBytes(".message");
