@@ -69,6 +69,14 @@ def run_prepare(source: Path, target: Path, cuts: Sequence[int] = ()) -> None:
         raise FuncnetError(f"{source} could not be prepared; the lines above say why")
 
 
+def run_calibrate(folder: Path, cuts: str, precisions: str, jobs: int) -> None:
+    """Fit the folder's tolerance table anew, in a process of its own. Raises FuncnetError."""
+    manifest(folder)
+    command = [sys.executable, "-m", "inference.calibrate", str(folder), "--cuts", cuts, "--precisions", precisions, "--jobs", str(jobs)]
+    if subprocess.run(command, env={**os.environ, "TQDM_DISABLE": "1"}, check=False).returncode:
+        raise FuncnetError(f"{folder} could not be calibrated; the lines above say why")
+
+
 def tolerance_root(model: Path) -> bytes:
     """Root of the model's tolerance table, as it is registered."""
     entries = json.loads((model / "tolerance.json").read_text())
@@ -76,9 +84,9 @@ def tolerance_root(model: Path) -> bytes:
 
 
 def calibrated(model: Path) -> list[str]:
-    """The layer ranges that the model's tolerance table covers."""
+    """The layer ranges that the model's tolerance table covers, each with its precision."""
     entries = json.loads((model / "tolerance.json").read_text())
-    return [str(entry["layers"]) for entry in entries]
+    return [f"{entry['layers']} in {entry['precision']}" for entry in entries]
 
 
 def manifest(model: Path) -> Manifest:

@@ -352,26 +352,26 @@ class Network:
             raise FuncnetError(f"`provider-agent {arguments[0]}` failed for {plan.name}: {done.stderr.strip()[-800:]}")
         return done.stdout.splitlines()[-1]
 
-    def start_provider(self, name: str, fault: str = "") -> None:
-        """Start a provider's agent; with a fault it cheats."""
+    def start_provider(self, name: str, adversary: str = "") -> None:
+        """Start a provider's agent, or in its place one of the adversaries that the tests keep."""
         plan = next(plan for plan in self.plans if plan.name == name)
         environment = self._environment(
             data_dir=self.provider_dir(name),
             layers=plan.layers,
             owner=self.address(name),
             port=self.ports[name],
-            fault=fault,
             **self._keys(f"{name}-operator"),
         )
-        self.supervisor.start(name, [str(_bin("provider-agent")), "start"], environment)
+        cheat = [sys.executable, "-m", "tests.adversaries.provider", adversary]
+        self.supervisor.start(name, cheat if adversary else [str(_bin("provider-agent")), "start"], {**environment, "PYTHONPATH": str(PROJECT)})
 
     def wait_provider(self, name: str) -> None:
         self.supervisor.wait(name, lambda: _listening(self.ports[name]), READY_SECONDS, "listening")
 
-    def restart_provider(self, name: str, fault: str = "") -> None:
+    def restart_provider(self, name: str, adversary: str = "") -> None:
         """Stop a provider's agent and start it again on the same state."""
         self.supervisor.stop(name)
-        self.start_provider(name, fault)
+        self.start_provider(name, adversary)
         self.wait_provider(name)
 
     def _start_indexer(self) -> None:

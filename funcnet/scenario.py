@@ -80,7 +80,7 @@ class Scenario:
     def catch_the_cheat(self) -> None:
         self.network.wait_attested()
         self.step(f"restarting {CHEAT} with int8 weights; it still claims float32")
-        self.network.restart_provider(CHEAT, fault="int8-weights")
+        self.network.restart_provider(CHEAT, adversary="int8-weights")
         self.answers.append(self.chat())
         served = {entry["receipt"]["message"]["provider"] for entry in self.answers[1].receipts}
         if self.network.address(CHEAT) not in served:

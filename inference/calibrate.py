@@ -1,117 +1,175 @@
-"""Fit a stage's tolerances to honest runs: decode step by step, replay in one pass, look how far they lie apart."""
+"""Fit a stage's tolerances to honest runs: decode step by step, replay in one pass, look how far they lie apart.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Run as ``python -m inference.calibrate FOLDER [--cuts 10,20] [--classes NAME,...] [--jobs N]``; ``funcnet model calibrate`` does.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+import transformers
+from numpy.typing import NDArray
+from scipy import stats
 
+from inference import LoadError
 from inference.classes import ExecutionClass, to_float32
-from inference.compare import Rows, RowStatistics, StageTolerance, row_errors, statistics
+from inference.compare import (
+    FAIL_CHANCE,
+    LOOK_CHANCE,
+    TOKEN_CAP,
+    Rows,
+    Spread,
+    StageTolerance,
+    TokenSpread,
+    distance,
+    findings,
+    joint_score,
+    row_errors,
+)
 from inference.executor import StageExecutor
-from inference.loader import load_stage
-from inference.replay import mean_token_margin, replay_stage
-from protocol.manifest import Manifest
-from protocol.sampling import SamplingParameters, sample
+from inference.honest import Job, JobRows, decode, encode
+from inference.loader import load_stage, read_config
+from inference.prompts import Part, prompts
+from inference.replay import Replay, StageReplayer
+from protocol.manifest import TOLERANCE_FILE, Manifest
+from protocol.sampling import SamplingParameters
 from protocol.units import LayerRange
 
-PROMPTS = (
-    "What is the capital of France?",
-    "Write a short poem about the sea.",
-    "Explique en une phrase ce qu'est une blockchain.",
-    "List three prime numbers and say why they are prime.",
-    "def fibonacci(n):",
-    "Wie viele Tage hat ein Jahr, und warum gibt es Schaltjahre?",
-)
-NEW_TOKENS = 24
-TAIL_SIGMAS = 6.0
-"""Limits lie this many standard deviations above the mean of the logarithm."""
-LEAST_HEADROOM = 4.0
-"""And never closer than this factor to the worst honest run seen: few runs say little about the tail."""
-FLOOR = 1e-6
-"""Below this a statistic is float32 rounding and its spread means nothing."""
-MARGIN_FLOOR = 1e-3
-"""The same for logits: two honest runs differ by about 1e-4 there, which decides only between tokens that tie."""
+PRECISIONS = ("float32", "bfloat16", "bfloat16+int8")
+KERNELS = ("sdpa", "eager")
+JOBS, NEW_TOKENS = 64, 24
+BATCHES = (16, 1, 5)
+"""Jobs are decoded together in ragged batches of these sizes in turn."""
+SPARE_SINGLES = 8
+"""How many of the jobs at most run alone: batches of one are slow."""
+FEW_ROWS = 8
+CONFIDENCE = 0.95
+LEAST_DEVIATION = 0.02
+"""A spread between jobs below this is that of too few runs, and leaves nothing for another machine."""
+LEAST_NOISE = 1e-9
 
 
-@dataclass(frozen=True)
-class HonestRun:
-    """One prompt's rows at one stage, decoded step by step. ``tokens`` on the last stage only, with the position they start from."""
+@dataclass
+class StageSample:
+    """What one layer range's honest runs gave, by job."""
 
-    rows_in: torch.Tensor
-    rows_out: Rows
-    tokens: list[int]
-    first: int
+    rows_out: list[Rows] = field(default_factory=list)
+    replays: list[Replay] = field(default_factory=list)
+    prompt_rows: list[int] = field(default_factory=list)
+    margins: list[list[float]] = field(default_factory=list)
+
+    def take(self, replayer: StageReplayer, job: JobRows, rows_in: torch.Tensor, rows_out: Rows) -> None:
+        """Replay the stage's part of an honest job and note what was found."""
+        self.rows_out.append(rows_out)
+        self.replays.append(replayer.replay(rows_in))
+        self.prompt_rows.append(job.first)
+        if replayer.is_last:
+            self.margins.append(replayer.margins(rows_out[job.first :], job.tokens, job.first, job.job.sampling))
+
+    def fit(self, layers: LayerRange, precision: str) -> StageTolerance:
+        """The tolerance that these runs support."""
+        served_rows = [rows[first:] for rows, first in zip(self.rows_out, self.prompt_rows, strict=True)]
+        spread = np.concatenate(served_rows).std(axis=0).astype(np.float32)
+        distances = np.concatenate([distance(rows, r.reference, spread) for rows, r in zip(self.rows_out, self.replays, strict=True)])
+        noise = float(np.median(distances[distances > 0])) if (distances > 0).any() else LEAST_NOISE
+        errors = [row_errors(rows, r.reference, r.twin, spread, noise) for rows, r in zip(self.rows_out, self.replays, strict=True)]
+        prompt = [found[:first] for found, first in zip(errors, self.prompt_rows, strict=True) if first]
+        served = [found[first:] for found, first in zip(errors, self.prompt_rows, strict=True)]
+        capped = np.minimum(np.concatenate([np.zeros(0), *map(np.asarray, self.margins)]), TOKEN_CAP)
+        tokens = TokenSpread(float(capped.mean()), float(capped.var())) if len(capped) else None
+        runs = len(errors)
+        fail, look = (tolerance_factor(chance, runs) for chance in (FAIL_CHANCE, LOOK_CHANCE))
+        before, after = spread_of(prompt or served), spread_of(served)
+        joint = [joint_score(findings(found, first), before, after) for found, first in zip(errors, self.prompt_rows, strict=True) if first]
+        together = max(1.0, float(np.sqrt(np.mean(np.square(joint))))) if joint else 1.0
+        return StageTolerance(layers, precision, spread, noise, before, after, together, tokens, fail, look, runs)
 
 
-def calibrate(folder: Path, cuts: Sequence[LayerRange], class_name: str, prompts: Sequence[str] = PROMPTS) -> list[StageTolerance]:
-    """Tolerances for each layer range, from runs in ``class_name`` replayed in the same class with each attention kernel."""
-    execution = ExecutionClass.parse(class_name)
-    manifest = Manifest.read(folder)
-    other = "eager" if execution.attention == "sdpa" else "sdpa"
-    stages, replayers = (
-        [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, attention)) for layers in cuts]
-        for attention in (execution.attention, other)
-    )
-    return fit(folder, stages, [stages, replayers], class_name, prompts)
-
-
-def fit(
-    folder: Path, stages: Sequence[StageExecutor], replayers: Sequence[Sequence[StageExecutor]], class_name: str, prompts: Sequence[str]
+def calibrate(
+    folder: Path,
+    cuts: Sequence[LayerRange],
+    precision: str,
+    jobs: int = JOBS,
+    part: Part = Part.CALIBRATION,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[StageTolerance]:
-    """Decode the prompts through ``stages``, replay each stage by every set of ``replayers`` and fit limits to how far they lie apart."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    runs = [_decode(stages, tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    table = []
-    for index, stage in enumerate(stages):
-        honest = [run[index] for run in runs]
-        spread = np.concatenate([run.rows_out for run in honest]).std(axis=0).astype(np.float32)
-        found, margins = [], []
-        for executors in replayers:
-            for run in honest:
-                replay = replay_stage(executors[index], run.rows_in)
-                found.append(statistics(row_errors(run.rows_out, replay.rows, spread)))
-                if replay.logits is not None:
-                    margins.append(mean_token_margin(replay.logits, run.tokens, run.first, SamplingParameters()))
-        limits = RowStatistics(_limit([s.mean for s in found]), _limit([s.window for s in found]), _limit([s.quantile for s in found]))
-        margin = _limit(margins or [0.0], MARGIN_FLOOR)
-        table.append(StageTolerance(stage.stage.layers, class_name, class_name, spread, limits, margin))
-    return table
+    """Tolerances for each of the ``cuts``, which follow one another from layer 0 to the last, and for the whole model, in one precision.
+
+    Honest variety: attention kernels, batches of one and ragged ones, one thread and all, greedy and sampled at several temperatures.
+    """
+    execution = ExecutionClass.parse(f"{precision}/{KERNELS[0]}")
+    manifest = Manifest.read(folder)
+    ranges = list(dict.fromkeys([*cuts, LayerRange(cuts[0].first, cuts[-1].end)]))
+    replayers = [StageReplayer.load(folder, layers, execution, manifest) for layers in ranges]
+    samples = [StageSample() for _ in ranges]
+    parts = np.array_split(np.arange(jobs), len(KERNELS))
+    prompt_ids = encode(folder, prompts(part, jobs))
+    threads = torch.get_num_threads()
+    for kernel, indices in zip(KERNELS, parts, strict=True):
+        stages = [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, kernel, execution.int8)) for layers in cuts]
+        for batch, size in batches([int(i) for i in indices]):
+            started = time.monotonic()
+            torch.set_num_threads(1 if size == BATCHES[-1] else threads)
+            for rows in decode(stages, [Job(prompt_ids[i], _sampling(i)) for i in batch], NEW_TOKENS):
+                for sample, replayer in zip(samples, replayers, strict=True):
+                    first = next(i for i, layers in enumerate(cuts) if layers.first == replayer.layers.first)
+                    last = next(i for i, layers in enumerate(cuts) if layers.end == replayer.layers.end)
+                    sample.take(replayer, rows, rows.rows_in[first], to_float32(rows.rows_out[last]))
+            torch.set_num_threads(threads)
+            say(f"{precision}/{kernel}: {len(batch)} jobs in a batch, {time.monotonic() - started:.0f} s")
+    return [sample.fit(layers, precision) for sample, layers in zip(samples, ranges, strict=True)]
 
 
-def _decode(stages: Sequence[StageExecutor], prompt: list[int]) -> list[HonestRun]:
-    """Greedy decoding through the split model, keeping each stage's rows."""
-    sessions = [stage.open_session() for stage in stages]
-    rows_in: list[list[torch.Tensor]] = [[] for _ in stages]
-    rows_out: list[list[Rows]] = [[] for _ in stages]
-    tokens: list[int] = []
-    feed = torch.tensor(prompt)
-    position = -1
-    for _ in range(NEW_TOKENS):
-        rows = feed
-        for i, (stage, session) in enumerate(zip(stages, sessions, strict=True)):
-            rows_in[i].append(rows)
-            out = stage.forward(session, rows)
-            rows = out.rows
-            rows_out[i].append(to_float32(rows))
-        assert out.logits is not None
-        position += len(feed)
-        tokens.append(sample(out.logits[-1].numpy(), SamplingParameters(), position))
-        feed = torch.tensor(tokens[-1:])
-    last = len(stages) - 1
-    return [
-        HonestRun(torch.cat(ins), np.concatenate(outs), tokens if i == last else [], len(prompt) - 1)
-        for i, (ins, outs) in enumerate(zip(rows_in, rows_out, strict=True))
-    ]
+def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Cut a list of jobs into batches of the sizes in turn, of which few are of one; (batch, the size it was meant to have)."""
+    rest, turn, singles = list(indices), 0, 0
+    while rest:
+        size = BATCHES[turn % len(BATCHES)]
+        turn += 1
+        if size == 1:
+            singles += 1
+            if singles > SPARE_SINGLES // len(KERNELS):
+                continue
+        yield rest[:size], size
+        rest = rest[size:]
 
 
-def _limit(seen: Sequence[float], floor: float = FLOOR) -> float:
-    """The upper tail of a log-normal fitted to what honest runs gave, with the least headroom over their worst."""
-    logs = np.log(np.maximum(np.asarray(seen), floor))
-    return float(max(np.exp(logs.mean() + TAIL_SIGMAS * logs.std()), np.exp(logs.max()) * LEAST_HEADROOM))
+def _sampling(index: int) -> SamplingParameters:
+    """Every second job is greedy; the others take turns in temperature, top-k and top-p."""
+    if index % 2 == 0:
+        return SamplingParameters()
+    kinds: tuple[dict[str, float], ...] = ({"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 1.0, "top_k": 40})
+    return SamplingParameters.from_json({**kinds[index // 2 % len(kinds)], "seed": index})
+
+
+def spread_of(jobs: Sequence[NDArray[np.float64]]) -> Spread:
+    """Variance between jobs and within them, such that both the mean of few rows and that of all are as spread as they were seen to be."""
+    few = np.array([errors[:FEW_ROWS].mean() for errors in jobs])
+    every = np.array([errors.mean() for errors in jobs])
+    count = 1 / np.mean([1 / len(errors) for errors in jobs])
+    least = LEAST_DEVIATION**2
+    row = max((few.var(ddof=1) - every.var(ddof=1)) / max(1 / FEW_ROWS - 1 / count, 1e-9), least) if count > FEW_ROWS else few.var(ddof=1)
+    job = max(every.var(ddof=1) - row / count, least)
+    # No less than the rows' own spread says, for few rows.
+    within = float(np.mean([errors.var() for errors in jobs]))
+    return Spread(float(every.mean()), float(np.sqrt(job)), float(np.sqrt(max(row, within))))
+
+
+def tolerance_factor(chance: float, runs: int) -> float:
+    """Standard deviations above the mean that a normal exceeds with at most ``chance``, said with 95 % confidence from ``runs`` samples.
+
+    One-sided tolerance interval by the noncentral t distribution: NIST/SEMATECH e-Handbook, section 7.2.6.3.
+    """
+    if runs < 2:
+        raise LoadError(f"{runs} honest runs say nothing about a spread; give at least 2")
+    return float(stats.nct.ppf(CONFIDENCE, runs - 1, stats.norm.isf(chance) * np.sqrt(runs)) / np.sqrt(runs))
 
 
 def cut_ranges(layer_count: int, cuts: Sequence[int]) -> Iterator[LayerRange]:
@@ -119,3 +177,52 @@ def cut_ranges(layer_count: int, cuts: Sequence[int]) -> Iterator[LayerRange]:
     edges = [0, *cuts, layer_count]
     for first, end in pairwise(edges):
         yield LayerRange(first, end)
+
+
+def write_tolerances(
+    folder: Path, cuts: Sequence[int] = (), precisions: Sequence[str] = PRECISIONS[:1], jobs: int = JOBS, say: Callable[[str], None] = print
+) -> None:
+    """Calibrate the model cut at the given layers (in thirds where none are given) and whole, and write the table. Raises LoadError."""
+    count = read_config(folder).get_text_config(decoder=True).num_hidden_layers
+    cuts = cuts or sorted({count // 3, 2 * count // 3} - {0})
+    if list(cuts) != sorted(set(cuts)) or not 0 < cuts[0] <= cuts[-1] < count:
+        raise LoadError(f"cuts {', '.join(map(str, cuts))} do not rise between 1 and {count - 1}, the last of the model's layers")
+    table: list[StageTolerance] = []
+    for precision in precisions:
+        table += calibrate(folder, list(cut_ranges(count, cuts)), precision, jobs, say=say)
+    partial = folder / f"{TOLERANCE_FILE}.part"
+    partial.write_text("[" + ",\n".join(entry.encode().decode() for entry in table) + "]\n")
+    partial.rename(folder / TOLERANCE_FILE)
+
+
+def read_tolerances(folder: Path) -> list[StageTolerance]:
+    """Raises LoadError where the model was not calibrated, or by an older release."""
+    path = folder / TOLERANCE_FILE
+    if not path.is_file():
+        raise LoadError(f"{folder} holds no {TOLERANCE_FILE}; run `funcnet model calibrate {folder}`")
+    try:
+        return [StageTolerance.decode(json.dumps(entry)) for entry in json.loads(path.read_text())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoadError(f"{path} is no tolerance table of this release ({error}); run `funcnet model calibrate {folder}`") from error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fit tolerances to honest runs of a prepared model.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cuts", default="")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    given = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        cuts = [int(cut) for cut in given.cuts.split(",") if cut]
+        write_tolerances(given.folder, cuts, given.precisions.split(","), given.jobs, lambda line: print(line, flush=True))
+    except (LoadError, FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Execution classes: the dtype and attention kernel that a stage declares, as in ``float32/sdpa``."""
+"""Execution classes: the precision and attention kernel that a stage declares, as in ``bfloat16/sdpa`` or ``bfloat16+int8/sdpa``."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,38 @@ import torch
 from numpy.typing import NDArray
 
 from inference import LoadError
+from protocol.receipts import EXECUTION_CLASSES, precision_of, wire_dtype_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-ATTENTION = ("sdpa", "eager")
+REFERENCES = {torch.bfloat16: torch.float32, torch.float32: torch.float32}
+"""What the error of a dtype is measured against: one that is exact by comparison. float32 is measured against itself: its honest error lies
+four orders of magnitude below what any cheat gains from, so that a float64 replay would be spent on nothing."""
 
 
 @dataclass(frozen=True)
 class ExecutionClass:
-    """``name`` is also the rows' dtype on the wire before the slash."""
+    """``dtype``: of activations and of rows on the wire. ``int8``: whether linear weights are rounded to int8 for each output channel."""
 
     name: str
     dtype: torch.dtype
+    int8: bool
     attention: str
 
     @classmethod
     def parse(cls, name: str) -> "ExecutionClass":
         """Raises LoadError, naming the known ones."""
-        dtype, _, attention = name.partition("/")
-        if dtype not in DTYPES or attention not in ATTENTION:
-            known = ", ".join(f"{d}/{a}" for d in DTYPES for a in ATTENTION)
-            raise LoadError(f"execution class {name!r} is not known; choose one of {known}")
-        return cls(name, DTYPES[dtype], attention)
+        if name not in EXECUTION_CLASSES.values():
+            raise LoadError(f"execution class {name!r} is not known; choose one of {', '.join(EXECUTION_CLASSES.values())}")
+        return cls(name, DTYPES[wire_dtype_of(name)], "+int8" in name, name.partition("/")[2])
+
+    @property
+    def precision(self) -> str:
+        """The class without its kernel: what tolerances are fitted for, since a kernel is not a choice that saves anything."""
+        return precision_of(self.name)
 
     @property
     def wire_dtype(self) -> str:
-        return self.name.partition("/")[0]
+        return wire_dtype_of(self.name)
 
 
 def rows_to_bytes(rows: torch.Tensor) -> list[bytes]:

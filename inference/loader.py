@@ -67,6 +67,12 @@ class LoadedStage:
     loaded_keys: tuple[str, ...]
 
 
+def round_to_int8(weight: torch.Tensor) -> torch.Tensor:
+    """The nearest int8 value times a scale for each output channel (row): what weight-only int8 kernels compute with."""
+    scale = weight.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+    return (torch.round(weight.float() / scale) * scale).to(weight.dtype)
+
+
 def read_config(folder: Path) -> transformers.PretrainedConfig:
     """The model's configuration. Raises LoadError where the folder holds none."""
     if not (folder / "config.json").is_file():
@@ -74,10 +80,13 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
 
 
-def load_stage(folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa") -> LoadedStage:
+def load_stage(
+    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
+) -> LoadedStage:
     """Load layers ``[first, end)`` and, where the range reaches them, the embedding, the final norm and the head.
 
-    With a manifest each tensor that is read is first compared with it. Raises LoadError, TensorMismatch or CutError.
+    With a manifest each tensor that is read is first compared with it; ``int8`` then rounds the linear weights of the layers. Raises LoadError,
+    TensorMismatch or CutError.
     """
     config = read_config(folder)
     count = config.get_text_config(decoder=True).num_hidden_layers
@@ -100,6 +109,10 @@ def load_stage(folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: M
         check_tensors(folder, manifest, keys)
     decoder, blocks, _ = _find_blocks(model)
     model.eval().requires_grad_(False)
+    if int8:
+        for index in range(layers.first, layers.end):
+            for linear in (module for module in blocks[index].modules() if isinstance(module, nn.Linear)):
+                linear.weight.data.copy_(round_to_int8(linear.weight.data))
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
 
 

@@ -3,7 +3,6 @@
 Run as ``python -m inference.prepare SOURCE TARGET [CUT...]``: SOURCE is a GGUF file or a folder of safetensors.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +13,15 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inference import LoadError
-from inference.calibrate import calibrate, cut_ranges
-from inference.compare import StageTolerance
+from inference.calibrate import write_tolerances
 from inference.loader import read_config
 from inference.weights import open_tensors, tensor_entry
 from protocol.manifest import MANIFEST_FILE, TOLERANCE_FILE, Manifest
 
-DEFAULT_CLASS = "float32/sdpa"
+FEW_JOBS = 12
+"""Honest runs for a first table, in float32; ``funcnet model calibrate`` fits one of more runs and precisions."""
+TABLES = Path(__file__).parent / "tables"
+"""Tables of models that we ship, made by ``funcnet model calibrate``, by model id."""
 
 
 def prepare(source: Path, target: Path, say: Callable[[str], None] = print, cuts: Sequence[int] = ()) -> None:
@@ -35,29 +36,12 @@ def prepare(source: Path, target: Path, say: Callable[[str], None] = print, cuts
         layer_count = read_config(target).get_text_config(decoder=True).num_hidden_layers
         Manifest.of(entries, layer_count).write(target)
     if not (target / TOLERANCE_FILE).is_file():
-        say("calibrating tolerances on honest runs")
-        write_tolerances(target, cuts)
-
-
-def write_tolerances(folder: Path, cuts: Sequence[int] = ()) -> None:
-    """Calibrate the model cut at the given layers (in thirds where none are given) and whole, and write the table. Raises LoadError."""
-    count = Manifest.read(folder).layer_count
-    cuts = cuts or sorted({count // 3, 2 * count // 3} - {0})
-    if list(cuts) != sorted(set(cuts)) or not 0 < cuts[0] <= cuts[-1] < count:
-        raise LoadError(f"cuts {', '.join(map(str, cuts))} do not rise between 1 and {count - 1}, the last of the model's layers")
-    table = calibrate(folder, list(cut_ranges(count, cuts)), DEFAULT_CLASS)
-    table += calibrate(folder, list(cut_ranges(count, [])), DEFAULT_CLASS)
-    partial = folder / f"{TOLERANCE_FILE}.part"
-    partial.write_text(json.dumps([json.loads(entry.encode()) for entry in table]))
-    partial.rename(folder / TOLERANCE_FILE)
-
-
-def read_tolerances(folder: Path) -> list[StageTolerance]:
-    """Raises LoadError where the model was not calibrated."""
-    path = folder / TOLERANCE_FILE
-    if not path.is_file():
-        raise LoadError(f"{folder} holds no {TOLERANCE_FILE}; run `funcnet model prepare`")
-    return [StageTolerance.decode(json.dumps(entry)) for entry in json.loads(path.read_text())]
+        shipped = TABLES / f"{Manifest.read(target).model_id.hex()}.json"
+        if shipped.is_file() and not cuts:
+            shutil.copy(shipped, target / TOLERANCE_FILE)
+        else:
+            say("calibrating tolerances on honest runs")
+            write_tolerances(target, cuts, jobs=FEW_JOBS, say=lambda _: None)
 
 
 def _convert(source: Path, target: Path) -> None:

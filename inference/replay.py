@@ -1,36 +1,112 @@
 """Replay one stage from its committed rows in: one teacher-forced pass from position 0. Design section 4, "Replay"."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
-from inference.compare import WINSOR_CAP, Rows
+from inference.classes import REFERENCES, ExecutionClass, to_float32
+from inference.compare import Rows
 from inference.executor import StageExecutor
-from protocol.sampling import Logits, SamplingParameters, token_margin
+from inference.loader import load_stage
+from protocol.manifest import Manifest
+from protocol.sampling import SamplingParameters, token_margin
+from protocol.units import LayerRange
+
+HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
+"""float32 logits are off by about this share of the greatest: sums of a few hundred products, in an order that is the machine's own."""
+
+PASS_ROWS, HEAD_ROWS = 1024, 256
+"""Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """``rows``: float32 [n, hidden], one for each position. ``logits``: float32 [n, vocab] on the last stage."""
+    """What the stage should have given, float32 [n, hidden]: exact by comparison, and as its own class gives it, where that is another thing."""
 
-    rows: Rows
-    logits: Logits | None
-
-
-def replay_stage(executor: StageExecutor, rows_in: torch.Tensor) -> Replay:
-    """Run all rows in, [n] token ids or [n, hidden], at once."""
-    out = executor.forward(executor.open_session(), rows_in, logits_for=0)
-    logits = None if out.logits is None else out.logits.numpy()
-    return Replay(out.rows.float().numpy(), logits)
+    reference: Rows
+    twin: Rows | None
 
 
-def mean_token_margin(logits: Logits, tokens: Sequence[int], first: int, parameters: SamplingParameters, before: Sequence[int] = ()) -> float:
-    """Winsorised mean margin of the tokens; ``first`` is the position of the row that the first was sampled from, ``before`` the completion
-    tokens that came before them."""
-    history = [*before, *tokens]
-    margins = [
-        min(WINSOR_CAP, token_margin(logits[first + i], parameters, first + i, token, history[: len(before) + i])) for i, token in enumerate(tokens)
-    ]
-    return float(np.mean(margins)) if margins else 0.0
+@dataclass
+class StageReplayer:
+    """One stage: ``reference`` in float32 and, for what is less precise, ``twin`` in the declared precision."""
+
+    reference: StageExecutor
+    twin: StageExecutor | None
+
+    @classmethod
+    def load(cls, folder: Path, layers: LayerRange, execution: ExecutionClass, manifest: Manifest | None = None) -> "StageReplayer":
+        """Raises LoadError, TensorMismatch or CutError."""
+        return cls.of(execution, lambda dtype, int8: StageExecutor(load_stage(folder, layers, dtype, manifest, int8=int8)))
+
+    @classmethod
+    def of(cls, execution: ExecutionClass, stage: Callable[[torch.dtype, bool], StageExecutor]) -> "StageReplayer":
+        """From whatever loads, or has loaded, the stage in a dtype, with or without int8 weights."""
+        reference = REFERENCES[execution.dtype]
+        twin = None if reference == execution.dtype else stage(execution.dtype, execution.int8)
+        return cls(stage(reference, execution.int8), twin)
+
+    @property
+    def layers(self) -> LayerRange:
+        return self.reference.stage.layers
+
+    @property
+    def is_last(self) -> bool:
+        return self.reference.stage.is_last
+
+    def replay(self, rows_in: torch.Tensor) -> Replay:
+        """Run all rows in, [n] token ids or [n, hidden], at once."""
+        return self.replay_batch([rows_in])[0]
+
+    def replay_batch(self, jobs: Sequence[torch.Tensor]) -> list[Replay]:
+        """Replay several jobs' rows in, jobs of a length together, in passes of at most ``PASS_ROWS`` rows with their padding."""
+        found: dict[int, Replay] = {}
+        for chosen in passes([len(rows) for rows in jobs]):
+            rows = torch.nn.utils.rnn.pad_sequence([jobs[i] for i in chosen], batch_first=True)
+            reference = _run(self.reference, rows)
+            twin = None if self.twin is None else _run(self.twin, rows)
+            for at, i in enumerate(chosen):
+                count = len(jobs[i])
+                # Attention is causal, so the padding behind a job's rows changes nothing before it.
+                found[i] = Replay(reference[at, :count].copy(), None if twin is None else twin[at, :count].copy())
+        return [found[i] for i in range(len(jobs))]
+
+    def margins(self, final_rows: Rows, tokens: Sequence[int], first: int, parameters: SamplingParameters, before: Sequence[int] = ()) -> list[float]:
+        """How far each token is from being sampled, in units of the noise of its logits.
+
+        ``final_rows`` [k, hidden] are the final-norm rows that the stage committed to at the positions from ``first`` on, each of which one of
+        ``tokens`` was sampled from; ``before``: the completion tokens that came before them. The rows are compared by themselves, so only the
+        head and the sampling are left to judge here. The noise is the root mean square, over the vocabulary, of what the twin's logits differ by.
+        """
+        history, found = [*before, *tokens], []
+        for start in range(0, len(tokens), HEAD_ROWS):
+            rows = torch.from_numpy(final_rows[start : start + HEAD_ROWS])
+            exact = self.reference.head(rows)
+            if self.twin is None:
+                noise = exact.abs().amax(dim=1) * HEAD_NOISE
+            else:
+                noise = (exact - self.twin.head(rows.to(self.twin.dtype)).float()).pow(2).mean(dim=1).sqrt()
+            scale = noise.clamp(min=1e-12) / (parameters.temperature or 1.0)
+            for i, (logits, unit) in enumerate(zip(exact.numpy(), scale.tolist(), strict=True), start):
+                found.append(token_margin(logits, parameters, first + i, tokens[i], history[: len(before) + i]) / unit)
+        return found
+
+
+def passes(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of jobs to run together, shortest first."""
+    chosen: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if chosen and (len(chosen) + 1) * lengths[i] > PASS_ROWS:
+            yield chosen
+            chosen = []
+        chosen.append(i)
+    if chosen:
+        yield chosen
+
+
+def _run(executor: StageExecutor, rows: torch.Tensor) -> Rows:
+    """Rows out, [b, n, hidden], of rows in, [b, n] token ids or [b, n, hidden]."""
+    rows = rows if rows.dim() == 2 else rows.to(executor.dtype)
+    return to_float32(executor.forward_batch(executor.open_session(), rows, None).rows)

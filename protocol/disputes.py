@@ -40,7 +40,8 @@ KIND_OUTPUT, KIND_WITHHELD = 1, 3
 
 @dataclass(frozen=True)
 class Dispute:
-    """``claim`` is the contract's Claim tuple, as ``execute`` and ``expire`` take it; ``deadline`` in chain seconds."""
+    """``claim`` is the contract's Claim tuple, as ``execute`` and ``expire`` take it; ``deadline`` in chain seconds; ``version`` of the parameters
+    that were in force when it was opened and are its own for good."""
 
     dispute_id: int
     evidence_id: bytes
@@ -54,6 +55,7 @@ class Dispute:
     outcome: int
     deadline: int
     epoch: int
+    version: int
     claim: tuple[Any, ...]
 
     @property
@@ -90,6 +92,7 @@ class DisputeReader:
             state["outcome"],
             state["deadline"],
             state["epoch"],
+            state["version"],
             (tuple(receipt.values()), claim["batchId"], bytes(claim["root"]), claim["kind"]),
         )
 

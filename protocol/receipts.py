@@ -197,8 +197,22 @@ def execution_class_id(name: str) -> bytes:
     return keccak(name.encode())
 
 
-EXECUTION_CLASSES = {execution_class_id(name): name for name in ("float32/sdpa", "float32/eager", "bfloat16/sdpa", "bfloat16/eager")}
-"""The classes that stages may declare, by id; the part before the slash is the rows' dtype on the wire."""
+EXECUTION_CLASSES = {
+    execution_class_id(f"{precision}/{kernel}"): f"{precision}/{kernel}"
+    for precision in ("float32", "bfloat16", "bfloat16+int8")
+    for kernel in ("sdpa", "eager")
+}
+"""The classes that stages may declare, by id: precision, then the attention kernel. ``+int8``: linear weights in int8 for each output channel."""
+
+
+def precision_of(class_name: str) -> str:
+    """A class without its kernel: ``bfloat16+int8/sdpa`` gives ``bfloat16+int8``."""
+    return class_name.partition("/")[0]
+
+
+def wire_dtype_of(class_name: str) -> str:
+    """The dtype of a class's rows on the wire: ``bfloat16+int8/sdpa`` gives ``bfloat16``."""
+    return precision_of(class_name).partition("+")[0]
 
 
 def job_cost(prompt: int, cached: int, completion: int, input_price: int, cached_price: int, output_price: int) -> Wei:

@@ -81,8 +81,8 @@ class ProviderSettings(NetworkSettings):
     layers: str = Field("0-30", description="layers to serve, FIRST-END")
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
     threads: int = Field(1, ge=1, description="threads of the compute process")
+    evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
-    fault: str = Field("", description="fault to inject, for tests and the demo only: int8-weights")
 
     def for_model(self, name: str | None) -> Self:
         """With the folder of a named model; as it is where no name is given. Raises SettingsError."""

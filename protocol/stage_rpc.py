@@ -67,10 +67,10 @@ class StageClient:
         """The bidirectional stream of frames."""
         return self.channel.stream_stream(f"/{SERVICE}/Rows")()
 
-    async def stream(self, method: str, request: msgspec.Struct) -> AsyncIterator[bytes]:
-        """A call that answers with a stream. Raises StageUnavailable or StageRefused."""
+    async def stream(self, method: str, request: msgspec.Struct, timeout: float | None = None) -> AsyncIterator[bytes]:
+        """A call that answers with a stream; ``timeout``: seconds for all of it. Raises StageUnavailable or StageRefused."""
         try:
-            async for message in self.channel.unary_stream(f"/{SERVICE}/{method}")(msgspec.json.encode(request)):
+            async for message in self.channel.unary_stream(f"/{SERVICE}/{method}")(msgspec.json.encode(request), timeout=timeout):
                 yield message
         except grpc.aio.AioRpcError as error:
             raise translate(error, self.endpoint) from error

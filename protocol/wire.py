@@ -145,11 +145,13 @@ class BatchReply(msgspec.Struct, frozen=True):
 
 
 class EvidenceAsk(msgspec.Struct, frozen=True):
-    """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or -1."""
+    """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or -1; ``offset``: bytes of
+    rows that an earlier stream gave before it broke off."""
 
     request: Signed
     duty_signature: str = ""
     dispute: int = -1
+    offset: int = 0
 
 
 class EvidenceHead(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from provider.ledger import Ledger, StoredReceipt
 
 @dataclass
 class EvidenceAccess:
-    """Decides from the chain alone; reads only."""
+    """Decides from the chain alone."""
 
     chain: Chain
     ledger: Ledger
@@ -25,7 +25,7 @@ class EvidenceAccess:
     disputes: DisputeReader
 
     def grant(self, ask: EvidenceAsk) -> tuple[StoredReceipt, int]:
-        """(the receipt, part) where the requester may have it. Raises Refused or BadSignature."""
+        """(the receipt, part) where the requester may have it, upon which it is pinned. Raises Refused or BadSignature."""
         request = EvidenceRequest.from_json(ask.request.message)
         request.require_signer(self.chain.receipts_domain, ask.request.signature_bytes, request.requester)
         if request.provider != self.provider or request.part not in (0, 1):
@@ -43,6 +43,7 @@ class EvidenceAccess:
             self._require_seat(ask.dispute, request, stored)
         else:
             self._require_duty(ask.duty_signature, request, stored)
+        self.ledger.pin(stored.number)
         return stored, request.part
 
     def proof(self, stored: StoredReceipt) -> list[bytes]:

@@ -27,8 +27,8 @@ from provider.anchoring import Anchoring
 from provider.backing import Backing
 from provider.closing import Closing
 from provider.evidence import EvidenceStore
-from provider.faults import inject
 from provider.ledger import Ledger
+from provider.retention import Retention
 from provider.server import StageServer
 from provider.session import Signer
 from provider.tls import ensure_certificate
@@ -36,8 +36,11 @@ from provider.tls import ensure_certificate
 log = structlog.get_logger()
 
 
-async def serve(settings: ProviderSettings) -> None:
-    """Load the stage, listen, anchor and claim until SIGTERM or SIGINT."""
+async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None] = lambda _: None) -> None:
+    """Load the stage, listen, anchor and claim until SIGTERM or SIGINT.
+
+    ``tamper`` is for the adversaries of the tests: it is given the server before that listens.
+    """
     lock = lock_data_dir(settings.data_dir)
     torch.set_num_threads(settings.threads)
     transformers.logging.set_verbosity_error()
@@ -46,13 +49,10 @@ async def serve(settings: ProviderSettings) -> None:
     chain = settings.chain()
     execution = ExecutionClass.parse(settings.execution_class)
     manifest = Manifest.read(settings.model_dir)
-    stage = load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention)
-    inject(settings.fault, stage)
-    if settings.fault:
-        log.warning("this agent cheats on purpose", fault=settings.fault)
+    stage = load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
 
     ledger = Ledger(settings.data_dir / "provider.db")
-    evidence = EvidenceStore(settings.data_dir / "evidence")
+    evidence = EvidenceStore(settings.data_dir / "evidence", settings.evidence_bytes)
     if swept := evidence.sweep():
         log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
@@ -70,7 +70,9 @@ async def serve(settings: ProviderSettings) -> None:
         access=EvidenceAccess(chain, ledger, settings.owner, DisputeReader(chain)),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
     )
+    tamper(server)
     anchoring = Anchoring(chain, ledger, account, settings.owner)
+    retention = Retention(chain, ledger, evidence, settings.owner)
 
     key_file, cert_file, _ = ensure_certificate(settings.data_dir)
     listener = grpc.aio.server(options=OPTIONS)
@@ -82,6 +84,7 @@ async def serve(settings: ProviderSettings) -> None:
     loops = [
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(anchoring.anchor))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.collect))),
+        asyncio.create_task(_repeat(settings.anchor_seconds * 10, lambda: asyncio.to_thread(retention.sweep))),
     ]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

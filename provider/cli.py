@@ -14,7 +14,7 @@ from protocol import ProtocolError, SettingsError, logs
 from protocol.disputes import DisputeReader
 from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
 from protocol.manifest import TOLERANCE_FILE, Manifest
-from protocol.receipts import execution_class_id
+from protocol.receipts import execution_class_id, precision_of
 from protocol.settings import ProviderSettings, read_password
 from protocol.typed import ZERO32
 from protocol.units import FUNC, format_func
@@ -117,12 +117,11 @@ def start(
     model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
     layers: Layers = None,
     port: Annotated[int | None, typer.Option(help="port to listen on (FUNCNET_PORT)")] = None,
-    fault: Annotated[str | None, typer.Option(help="cheat on purpose, for tests: int8-weights", hidden=True)] = None,
 ) -> None:
     """Serve until stopped; anchors receipts and claims payouts by itself."""
     from provider.app import serve
 
-    settings = ProviderSettings.load(data_dir=data_dir, owner=owner, model_dir=model_dir, layers=layers, port=port, fault=fault)
+    settings = ProviderSettings.load(data_dir=data_dir, owner=owner, model_dir=model_dir, layers=layers, port=port)
     settings = settings.for_model(model)
     if settings.keystore is None and (settings.data_dir / "operator.json").is_file():
         settings.keystore, settings.keystore_password_file = settings.data_dir / "operator.json", settings.data_dir / "operator.password"
@@ -208,7 +207,7 @@ def appeal(
     settings = ProviderSettings.load(data_dir=data_dir)
     owner, chain = _cold(settings, cold_keystore, cold_password_file), settings.chain()
     found = DisputeReader(chain).get(dispute)
-    bond = chain.call("Disputes", "parameters")[1]
+    bond = chain.call("Disputes", "parametersAt", found.version)[1]
     chain.send(owner, "FuncToken", "approve", chain.address("Disputes"), bond)
     print(chain.send(owner, "Disputes", "appeal", found.evidence_id))
 
@@ -222,12 +221,14 @@ def _cold(settings: ProviderSettings, keystore: Path | None, password_file: Path
 
 
 def _uncalibrated(settings: ProviderSettings) -> str | None:
-    """A warning where replays of these layers can give no verdict."""
+    """A warning where replays of these layers in this class can give no verdict."""
     table = settings.model_dir / TOLERANCE_FILE
-    ranges = [entry["layers"] for entry in json.loads(table.read_text())] if table.is_file() else []
-    if settings.layers in ranges:
+    entries = json.loads(table.read_text()) if table.is_file() else []
+    known = [f"{entry['layers']} in {entry['precision']}" for entry in entries]
+    mine = f"{settings.layers} in {precision_of(settings.execution_class)}"
+    if mine in known:
         return None
-    return f"layers {settings.layers} are not calibrated for this model ({', '.join(ranges) or 'nothing is'}): replays of them are inconclusive"
+    return f"layers {mine} are not calibrated for this model ({', '.join(known) or 'nothing is'}): replays of them are inconclusive"
 
 
 def _operator(settings: ProviderSettings) -> str:

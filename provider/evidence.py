@@ -13,6 +13,7 @@ from protocol.rows import row_leaf
 from protocol.trees import RowTree
 from protocol.typed import Signed
 from protocol.wire import OpenRequest
+from provider import Refused
 
 CHUNK_BYTES = 1 << 20
 
@@ -108,12 +109,25 @@ class SessionFiles:
 class EvidenceStore:
     """A folder for each session under ``root``: ``in.rows``, ``out.rows`` and ``meta.json``."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, budget: int) -> None:
+        self.root, self.budget = root, budget
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.size = self.measure()
 
     def folder(self, job_id: bytes, epoch: int, first_layer: int) -> Path:
         return self.root / f"{job_id.hex()}-{epoch}-{first_layer}"
+
+    def measure(self) -> int:
+        """Bytes on disk, as they are now; kept in ``size``, which rows of open sessions are not in until the next call."""
+        self.size = sum(file.stat().st_size for file in self.root.glob("*/*") if file.is_file())
+        return self.size
+
+    def require_room(self) -> None:
+        """Raises Refused where the budget is used up: rows that somebody may ask for are never dropped for new ones."""
+        if self.size >= self.budget:
+            raise Refused(
+                f"evidence fills {self.size:,} of {self.budget:,} bytes; new sessions wait until windows end, or FUNCNET_EVIDENCE_BYTES is raised"
+            )
 
     def create(self, folder: Path) -> tuple[BinaryIO, BinaryIO, BinaryIO]:
         """Open the files for rows in, rows out and rebuilt rows. Raises FileExistsError where the session was there before."""
@@ -127,6 +141,10 @@ class EvidenceStore:
             shutil.rmtree(folder)
         return len(cut_off)
 
+    def drop(self, folder: Path) -> None:
+        """Remove a session's rows; one that is gone is no error."""
+        shutil.rmtree(folder, ignore_errors=True)
+
     def meta(self, folder: Path) -> EvidenceMeta:
         """Raises FileNotFoundError where the evidence was dropped or never finished."""
         return msgspec.json.decode(_meta_file(folder).read_bytes(), type=EvidenceMeta)
@@ -136,8 +154,9 @@ class EvidenceStore:
         for name, size in (("in.rows", meta.rows_in * width_in), ("out.rows", meta.rows_out * width_out)):
             os.truncate(folder / name, size)
 
-    def chunks(self, folder: Path, name: str) -> Iterator[bytes]:
+    def chunks(self, folder: Path, name: str, offset: int = 0) -> Iterator[bytes]:
         with (folder / name).open("rb") as file:
+            file.seek(max(0, offset))
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

@@ -20,6 +20,12 @@ CREATE TABLE IF NOT EXISTS receipt (
     tokens INTEGER NOT NULL,
     batch_id INTEGER
 );
+-- Whether a receipt's rows are pinned (somebody with a duty or a seat was given them) and whether they are gone.
+CREATE TABLE IF NOT EXISTS rows (
+    number INTEGER PRIMARY KEY,
+    pinned INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS voucher (
     stream TEXT PRIMARY KEY,
     cumulative TEXT NOT NULL,
@@ -126,6 +132,28 @@ class Ledger:
         with self._lock:
             self._db.execute("UPDATE batch SET released = 1 WHERE batch_id <= ?", (batch_id,))
 
+    def pin(self, number: int) -> None:
+        """Note that a receipt's rows must be kept until its dispute window ends."""
+        with self._lock:
+            self._db.execute("INSERT INTO rows (number, pinned) VALUES (?, 1) ON CONFLICT (number) DO UPDATE SET pinned = 1", (number,))
+
+    def is_pinned(self, number: int) -> bool:
+        return self._one("SELECT 1 FROM rows WHERE number = ? AND pinned = 1", number) is not None
+
+    def mark_dropped(self, number: int) -> None:
+        with self._lock:
+            self._db.execute("INSERT INTO rows (number, dropped) VALUES (?, 1) ON CONFLICT (number) DO UPDATE SET dropped = 1", (number,))
+
+    def kept_batches(self) -> list[int]:
+        """Batches of which some receipt's rows are still on disk."""
+        rows = self._all(f"SELECT DISTINCT batch_id FROM receipt WHERE batch_id IS NOT NULL AND {_KEPT} ORDER BY batch_id")
+        return [int(row[0]) for row in rows]
+
+    def kept_receipts(self, batch_id: int) -> list[StoredReceipt]:
+        """A batch's receipts whose rows are still on disk."""
+        rows = self._all(f"SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id = ? AND {_KEPT} ORDER BY number", batch_id)
+        return [_stored(row) for row in rows]
+
     def standing(self, stream: str) -> tuple[int, int]:
         """(the highest cumulative amount signed for a stream, the sum of the receipts given for it)."""
         row = self._one("SELECT cumulative, earned FROM voucher WHERE stream = ?", stream)
@@ -160,6 +188,9 @@ class Ledger:
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self._db)
+
+
+_KEPT = "NOT EXISTS (SELECT 1 FROM rows WHERE rows.number = receipt.number AND dropped = 1)"
 
 
 class _Transaction:

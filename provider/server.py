@@ -92,6 +92,7 @@ class StageServer:
         offer.require_signer(self.signer.domain, request.offer.signature_bytes, offer.gateway)
         sampling = SamplingParameters.from_json(request.sampling)
         self._check_offer(offer, request, sampling, await asyncio.to_thread(self.backing.chain.clock))
+        self.evidence.require_room()
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         try:
@@ -306,7 +307,11 @@ class StageServer:
             stored, part = await asyncio.to_thread(self.access.grant, ask)
             folder = self.evidence.root / stored.folder
             meta = self.evidence.meta(folder)
-        except (ProtocolError, ProviderError, ValueError, FileNotFoundError) as error:
+        except FileNotFoundError:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, "the rows of this receipt were dropped: nobody had drawn or pinned it when its window ended"
+            )
+        except (ProtocolError, ProviderError, ValueError) as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         name, count = ("out.rows", meta.rows_out) if part else ("in.rows", meta.rows_in)
         proof = ["0x" + sibling.hex() for sibling in self.access.proof(stored)]
@@ -315,7 +320,7 @@ class StageServer:
         yield msgspec.json.encode(
             EvidenceHead(stored.signed, meta.checkpoint, request.offer, request.sampling, request.prompt, stored.batch_id or 0, proof, width, count)
         )
-        for chunk in self.evidence.chunks(folder, name):
+        for chunk in self.evidence.chunks(folder, name, ask.offset):
             yield chunk
 
     def _session(self, job_id: bytes, epoch: int) -> StageSession:

@@ -56,6 +56,7 @@ class Service:
             self._attest,
             self.duties.draw,
             self._dispatch,
+            self.duties.pin,
             self._dispute,
             self.judging.take_seats,
             self.judging.carry_on,

@@ -1,38 +1,63 @@
-"""Reproduce a tolerance table before vouching for it: honest runs on prompts of this verifier's own must lie within its limits."""
+"""Reproduce a tolerance table before vouching for it: honest runs on this machine, on prompts calibration has not seen, must pass its limits."""
 
 from collections.abc import Sequence
 
-from inference.calibrate import fit
-from inference.compare import StageTolerance
+import numpy as np
+import torch
+
+from inference.classes import to_float32
+from inference.compare import Rows, StageTolerance, Verdict, findings, judge, row_errors
+from inference.honest import Job, decode, encode
+from inference.prompts import Part, prompts
+from inference.replay import StageReplayer
+from protocol.sampling import SamplingParameters
 from protocol.units import LayerRange
 from verifier.checks import Replayer
 
-HELD_OUT_PROMPTS = ("Name a river in Africa.", "Translate 'good morning' into Spanish.")
-FACTOR = 10
+JOBS, TOKENS = 2, 4
+WIDEST = {"float32": 5e-3, "bfloat16": 0.05, "bfloat16+int8": 0.05}
+"""Protocol bounds: how far from the reference, relative to their size, a table may let the mean of 32 rows of a precision lie."""
 
 
-def within_tolerance(replayer: Replayer, table: Sequence[StageTolerance]) -> bool:
-    """Whether held-out honest runs on this machine give limits within a factor of the registered ones, for each stage of the narrowest cut.
+def reproduces(replayer: Replayer, table: Sequence[StageTolerance]) -> bool:
+    """Whether honest runs here pass the table at every stage of its narrowest cut, and its limits are within the protocol's bounds.
 
-    A table much tighter than what this machine reproduces would convict honest stages; one much wider would let cheats pass.
+    A table tighter than what this machine reproduces would convict honest stages; one much wider would let cheats pass.
     """
-    by_range = {entry.layers: entry for entry in table}
-    class_name = table[0].claimed_class
-    stages = [replayer.stage(layers, class_name) for layers in _partition(sorted(by_range))]
-    own = fit(replayer.folder, stages, [stages], class_name, HELD_OUT_PROMPTS)
-    return all(_close(mine, by_range[mine.layers]) for mine in own)
+    precisions = sorted({entry.precision for entry in table})
+    return all(bounded(entry) for entry in table) and all(_passes(replayer, [e for e in table if e.precision == p], p) for p in precisions)
 
 
-def _close(mine: StageTolerance, registered: StageTolerance) -> bool:
-    return registered.limits.mean / FACTOR < mine.limits.mean < registered.limits.mean * FACTOR
+def bounded(entry: StageTolerance) -> bool:
+    """Whether the entry's limits lie within the protocol's bounds for its precision."""
+    widest = max(rows.limit(32, entry.fail) for rows in (entry.prompt, entry.served))
+    return entry.precision in WIDEST and entry.noise * float(np.exp(widest)) < WIDEST[entry.precision]
 
 
-def _partition(ranges: Sequence[LayerRange]) -> list[LayerRange]:
+def _passes(replayer: Replayer, entries: Sequence[StageTolerance], precision: str) -> bool:
+    by_range = {entry.layers: entry for entry in entries}
+    stages = [replayer.stage(layers, precision) for layers in narrowest(sorted(by_range))]
+    # The shortest of some: what is to be seen is this machine's arithmetic, and other checks wait meanwhile.
+    ids = sorted(encode(replayer.folder, prompts(Part.HELD_OUT, 8 * JOBS, seed=2)), key=len)[:JOBS]
+    jobs = decode([stage.twin or stage.reference for stage in stages], [Job(found, SamplingParameters()) for found in ids], TOKENS)
+    return all(
+        _verdict(stage, by_range[stage.layers], job.rows_in[i], to_float32(job.rows_out[i]), job.first) is not Verdict.FAIL
+        for job in jobs
+        for i, stage in enumerate(stages)
+    )
+
+
+def _verdict(stage: StageReplayer, entry: StageTolerance, rows_in: torch.Tensor, claimed: Rows, first: int) -> Verdict:
+    replay = stage.replay(rows_in)
+    return judge(findings(row_errors(claimed, replay.reference, replay.twin, entry.channel_spread, entry.noise), first), entry)
+
+
+def narrowest(ranges: Sequence[LayerRange]) -> list[LayerRange]:
     """The narrowest calibrated stages that follow one another from layer 0."""
     chosen: list[LayerRange] = []
     edge = 0
     while candidates := [r for r in ranges if r.first == edge]:
-        narrowest = min(candidates, key=lambda r: r.end)
-        chosen.append(narrowest)
-        edge = narrowest.end
+        least = min(candidates, key=lambda r: r.end)
+        chosen.append(least)
+        edge = least.end
     return chosen

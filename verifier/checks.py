@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inference.classes import ExecutionClass, rows_from_bytes
-from inference.compare import StageTolerance, Verdict, judge, row_errors, statistics
+from inference.calibrate import read_tolerances
+from inference.classes import ExecutionClass, rows_from_bytes, to_float32
+from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, findings, judge, limits, row_errors
 from inference.executor import StageExecutor
 from inference.loader import load_stage
-from inference.prepare import read_tolerances
-from inference.replay import Replay, mean_token_margin, replay_stage
+from inference.replay import Replay, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
@@ -53,55 +53,65 @@ class Replayers:
 
 
 class Replayer:
-    """Holds the stages that this worker has loaded, each checked against the manifest."""
+    """Holds the stages of one model that this worker has loaded, each checked against the manifest."""
 
     def __init__(self, folder: Path, tolerances: Sequence[StageTolerance]) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
-        self.tolerances = {(entry.layers, entry.claimed_class): entry for entry in tolerances}
-        self._stages: dict[tuple[LayerRange, str], StageExecutor] = {}
+        self.tolerances = {(entry.layers, entry.precision): entry for entry in tolerances}
+        self._loaded: dict[tuple[LayerRange, torch.dtype, bool], StageExecutor] = {}
 
-    def stage(self, layers: LayerRange, class_name: str) -> StageExecutor:
-        key = (layers, class_name)
-        if key not in self._stages:
-            execution = ExecutionClass.parse(class_name)
-            self._stages[key] = StageExecutor(load_stage(self.folder, layers, execution.dtype, self.manifest, execution.attention))
-        return self._stages[key]
+    def stage(self, layers: LayerRange, precision: str) -> StageReplayer:
+        """Loaded when it is first asked for; precisions share what they can. Raises LoadError, TensorMismatch or CutError."""
+
+        def executor(dtype: torch.dtype, int8: bool) -> StageExecutor:
+            key = (layers, dtype, int8)
+            if key not in self._loaded:
+                self._loaded[key] = StageExecutor(load_stage(self.folder, layers, dtype, self.manifest, int8=int8))
+            return self._loaded[key]
+
+        return StageReplayer.of(ExecutionClass.parse(f"{precision}/sdpa"), executor)
 
     def replay(self, evidence: Evidence) -> Replay:
-        """Replay a stage from its committed rows in."""
-        class_name = EXECUTION_CLASSES[evidence.offer.execution_class]
-        executor = self.stage(evidence.receipt.layers, class_name)
+        """Replay a stage from its committed rows in. Raises EvidenceBad for rows that do not fit the model."""
+        execution = _execution(evidence)
+        stage = self.stage(evidence.receipt.layers, execution.precision)
         raw, count = b"".join(evidence.payloads), len(evidence.payloads)
         if evidence.receipt.first_layer == 0:
             rows = torch.frombuffer(bytearray(raw), dtype=torch.int64)
         else:
-            rows = rows_from_bytes(raw, count, ExecutionClass.parse(class_name).dtype)
-        return replay_stage(executor, rows)
+            rows = rows_from_bytes(raw, count, execution.dtype)
+        return stage.replay(rows)
 
     def compare(self, evidence: Evidence, replay: Replay) -> tuple[Verdict, dict[str, float | str]]:
-        """Judge the rows out by the calibrated limits of that layer range and class."""
-        class_name = EXECUTION_CLASSES[evidence.offer.execution_class]
-        tolerance = self.tolerances.get((evidence.receipt.layers, class_name))
+        """Judge the rows out, and on the last stage the tokens, by the calibrated limits of that layer range and precision."""
+        execution, offer = _execution(evidence), evidence.offer
+        tolerance = self.tolerances.get((evidence.receipt.layers, execution.precision))
         if tolerance is None:
-            return Verdict.INCONCLUSIVE, {"reason": f"layers {evidence.receipt.layers} in {class_name} are not calibrated"}
-        width = replay.rows.shape[1] * ExecutionClass.parse(class_name).dtype.itemsize
+            return Verdict.INCONCLUSIVE, {"reason": f"layers {evidence.receipt.layers} in {execution.precision} are not calibrated"}
+        width = replay.reference.shape[1] * execution.dtype.itemsize
         raw = b"".join(payload[:width] for payload in evidence.payloads)
-        claimed = rows_from_bytes(raw, len(evidence.payloads), ExecutionClass.parse(class_name).dtype).float().numpy()
-        first = evidence.offer.first_position
-        expected = replay.rows[first:]
-        if claimed.shape != expected.shape:
-            raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.rows.shape} rows in")
-        found = statistics(row_errors(claimed, expected, tolerance.channel_spread))
-        margin = 0.0
-        if replay.logits is not None:
-            if len(evidence.before) != evidence.offer.generated:
-                raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {evidence.offer.generated}")
-            at = max(first, evidence.offer.prompt_tokens - 1)
-            margin = mean_token_margin(replay.logits, sampled_tokens(evidence), at, evidence.sampling, evidence.before)
-        detail: dict[str, float | str] = {"mean": found.mean, "window": found.window, "quantile": found.quantile, "margin": margin}
-        detail |= {"mean_limit": tolerance.limits.mean, "margin_limit": tolerance.margin}
-        return judge(found, tolerance, margin), detail
+        claimed = to_float32(rows_from_bytes(raw, len(evidence.payloads), execution.dtype))
+        first = offer.first_position
+        reference, twin = replay.reference[first:], None if replay.twin is None else replay.twin[first:]
+        if claimed.shape != reference.shape:
+            raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
+        errors = row_errors(claimed, reference, twin, tolerance.channel_spread, tolerance.noise)
+        at = max(first, offer.prompt_tokens - 1)
+        stage, margins = self.stage(evidence.receipt.layers, execution.precision), []
+        if stage.is_last:
+            if len(evidence.before) != offer.generated:
+                raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {offer.generated}")
+            margins = stage.margins(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before)
+        found = findings(errors, at - first, margins)
+        detail: dict[str, float | str] = {}
+        for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
+            detail |= {name: value, f"{name}_limit": limit}
+        return judge(found, tolerance), detail
+
+
+def _execution(evidence: Evidence) -> ExecutionClass:
+    return ExecutionClass.parse(EXECUTION_CLASSES[evidence.offer.execution_class])
 
 
 def sampled_tokens(evidence: Evidence) -> list[int]:
@@ -130,7 +140,7 @@ async def check(
             return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": f"model 0x{rows_in.receipt.model_id.hex()} is not on this machine"})
         replay = replayer.replay(rows_in)
         opening = secrets.token_bytes(32)
-        commitment = replay_commitment(opening, np.ascontiguousarray(replay.rows, dtype="<f4").tobytes())
+        commitment = replay_commitment(opening, np.ascontiguousarray(replay.reference, dtype="<f4").tobytes())
         committed(commitment, opening)
         rows_out = await client.rows(provider, number, ROWS_OUT, duty_signature, dispute_id, commitment)
         verdict, detail = replayer.compare(rows_out, replay)

@@ -10,11 +10,11 @@ from protocol import Reverted, bls
 from protocol.chain import Chain
 from protocol.duties import duty_payload, duty_root, is_drawn
 from protocol.members import active_members
-from protocol.trees import batch_leaf
+from protocol.trees import BatchTree, batch_leaf
 from protocol.typed import ZERO32
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.evidence import EvidenceClient
-from verifier.store import Store
+from verifier.store import Drawn, Store
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Duties:
             return
         signature = self._signature(epoch, tip)
         total = sum(member.weight for member in members.values())
-        drawn: list[tuple[str, int, int]] = []
+        drawn: list[Drawn] = []
         for provider, batch_id, rate in self._batches(epoch):
             try:
                 receipts = asyncio.run(self.evidence.batch(provider, batch_id))
@@ -71,10 +71,11 @@ class Duties:
                 # Without the receipts there is nothing to draw from; the epoch is drawn again until its posting is over.
                 log.warning("batch not served", provider=provider, batch=batch_id, reason=str(error))
                 return
-            for receipt in receipts:
+            tree = BatchTree([receipt.struct_hash() for receipt in receipts])
+            for index, receipt in enumerate(receipts):
                 leaf = batch_leaf(receipt.struct_hash())
                 if is_drawn(signature, provider, batch_id, leaf, rate, me.weight, total):
-                    drawn.append((provider, batch_id, receipt.number))
+                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index)))
         self.store.add_epoch(epoch, signature, drawn)
         log.info("drew", epoch=epoch, checks=len(drawn))
 
@@ -83,6 +84,21 @@ class Duties:
         event = self.chain["CommitmentLog"].events.BatchAnchored()
         found = event.get_logs(from_block=self.chain.deployment.from_block, argument_filters={"epoch": epoch})
         return [(entry["args"]["provider"], entry["args"]["batchId"], entry["args"]["batch"]["auditRate"]) for entry in found]
+
+    def pin(self) -> None:
+        """Pin on chain the drawn receipts whose rows are not to be had. Without a pin in time nobody may be accused of dropping them."""
+        for row in self.store.to_pin():
+            anchored = (row["provider"], row["batch_id"], bytes(row["leaf"]), [bytes.fromhex(sibling) for sibling in row["proof"]])
+            seat = active_members(self.chain, row["epoch"])[self.account.address].index
+            in_time = True
+            try:
+                digest = self.chain.send(self.account, "Pins", "pin", anchored, seat, self.store.epoch_signature(row["epoch"]))
+                log.warning("pinned", provider=row["provider"], number=row["number"], tx=digest)
+            except Reverted as error:
+                if error.error not in ("WindowOver", "AlreadyPinned"):
+                    raise
+                in_time = error.error == "AlreadyPinned"
+            self.store.mark_pinned(row["provider"], row["number"], in_time)
 
     def post(self) -> None:
         """Post the root of each epoch whose checks are all done."""

@@ -7,7 +7,7 @@ from eth_account.signers.local import LocalAccount
 
 from protocol import BadSignature
 from protocol.chain import Chain, struct_values
-from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, SessionOffer, StageReceipt
+from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, SessionOffer, StageReceipt, wire_dtype_of
 from protocol.rows import TOKEN_DTYPE, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
@@ -18,6 +18,10 @@ from verifier import EvidenceBad, EvidenceMissing
 
 REQUEST_SECONDS = 120
 ROWS_IN, ROWS_OUT = 0, 1
+STREAMS, STREAM_SECONDS = 8, 60
+"""How often a stream that breaks off is resumed, and how long each may take: a slow provider must not hold a worker up for ever."""
+MOST_ROW_BYTES = 1 << 20
+"""A row of 2^17 channels in float64: more than any model has."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +59,42 @@ class EvidenceClient:
         return receipts
 
     async def rows(self, provider: str, number: int, part: int, duty_signature: bytes, dispute_id: int, commitment: bytes = ZERO32) -> Evidence:
-        """Rows in or out of a receipt. Raises EvidenceMissing or EvidenceBad."""
+        """Rows in or out of a receipt; a stream that breaks off is resumed where it stopped. Raises EvidenceMissing or EvidenceBad."""
         request = EvidenceRequest(self.account.address, provider, number, part, commitment, self.chain.now() + REQUEST_SECONDS)
         signed = Signed.of(request, request.sign(self.chain.receipts_domain, bytes(self.account.key)))
-        ask = EvidenceAsk(signed, "0x" + duty_signature.hex(), dispute_id)
+        raw, broke_off = bytearray(), ""
+        for _ in range(STREAMS):
+            had = len(raw)
+            try:
+                head = await self._stream(provider, EvidenceAsk(signed, "0x" + duty_signature.hex(), dispute_id, had), raw)
+                return self._check(provider, number, part, head, bytes(raw))
+            except StageUnavailable as error:
+                broke_off = str(error)
+                if len(raw) == had:
+                    break
+            except StageRefused as error:
+                raise EvidenceMissing(str(error)) from error
+            except (BadSignature, ValueError) as error:
+                raise EvidenceBad(str(error)) from error
+        raise EvidenceMissing(broke_off)
+
+    async def _stream(self, provider: str, ask: EvidenceAsk, raw: bytearray) -> EvidenceHead:
+        """Append what a stream gives to ``raw``, never more than its head announces. Raises StageUnavailable, StageRefused or EvidenceBad."""
         client = await self._connect(provider)
+        head: EvidenceHead | None = None
         try:
-            messages = [message async for message in client.stream("Evidence", ask)]
-        except (StageUnavailable, StageRefused) as error:
-            raise EvidenceMissing(str(error)) from error
+            async for message in client.stream("Evidence", ask, STREAM_SECONDS):
+                if head is None:
+                    head = _head(message)
+                    continue
+                raw += message
+                if len(raw) > head.row_count * head.row_bytes:
+                    raise EvidenceBad(f"{provider} sends more than the {head.row_count} rows of {head.row_bytes} bytes that it announced")
         finally:
             await client.close()
-        if not messages:
-            raise EvidenceMissing(f"{provider} served nothing for receipt {number}")
-        try:
-            head = msgspec.json.decode(messages[0], type=EvidenceHead)
-            return self._check(provider, number, part, head, b"".join(messages[1:]))
-        except (BadSignature, ValueError) as error:
-            raise EvidenceBad(str(error)) from error
+        if head is None:
+            raise StageUnavailable(f"{provider} served nothing")
+        return head
 
     def _check(self, provider: str, number: int, part: int, head: EvidenceHead, raw: bytes) -> Evidence:
         """Everything from the anchored root down to the rows. Raises EvidenceBad, BadSignature or ValueError."""
@@ -100,7 +122,7 @@ class EvidenceClient:
                 raise EvidenceBad(f"receipt {number} of {provider}: {words}")
         payloads = [raw[i : i + head.row_bytes] for i in range(0, len(raw), head.row_bytes)]
         boundary = offer.first_layer if part == ROWS_IN else offer.end_layer
-        dtype = TOKEN_DTYPE if boundary == 0 else EXECUTION_CLASSES[offer.execution_class].partition("/")[0]
+        dtype = TOKEN_DTYPE if boundary == 0 else wire_dtype_of(EXECUTION_CLASSES[offer.execution_class])
         first = 0 if part == ROWS_IN else offer.first_position
         tree = RowTree()
         for position, payload in enumerate(payloads, first):
@@ -115,3 +137,15 @@ class EvidenceClient:
             return await StageClient.connect(info["endpoint"], info["tlsCertHash"])
         except StageUnavailable as error:
             raise EvidenceMissing(str(error)) from error
+
+
+def _head(raw: bytes) -> EvidenceHead:
+    """Decode an evidence stream's head and hold it to what rows of a job can be. Raises EvidenceBad."""
+    try:
+        head = msgspec.json.decode(raw, type=EvidenceHead)
+        rows = StageReceipt.from_json(head.receipt.message)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EvidenceBad(f"the evidence has no head: {error}") from error
+    if not 0 < head.row_bytes <= MOST_ROW_BYTES or not 0 < head.row_count <= rows.first_position + rows.position_count:
+        raise EvidenceBad(f"{head.row_count} rows of {head.row_bytes} bytes are announced for {rows.position_count} positions")
+    return head

@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from inference import InferenceError
+from inference.calibrate import read_tolerances
 from inference.compare import Verdict
-from inference.prepare import read_tolerances
 from protocol import ProtocolError
 from protocol.chain import Chain, Deployment
 from protocol.keystore import read_account
@@ -27,6 +27,12 @@ async def replay(client: EvidenceClient, replayer: Replayer, receipt: StageRecei
     """The verdict on one anchored receipt. Raises EvidenceMissing or EvidenceBad."""
     rows_in, rows_out = [await client.rows(receipt.provider, receipt.number, part, b"", NO_DISPUTE) for part in (ROWS_IN, ROWS_OUT)]
     return replayer.compare(rows_out, replayer.replay(rows_in))
+
+
+def _words(detail: dict[str, float | str]) -> list[str]:
+    """Each statistic with its limit. Errors of rows are logarithms: 0 is what honest rounding gives, 0.1 a tenth more."""
+    names = [name for name in detail if f"{name}_limit" in detail]
+    return [f"{name} {detail[name]:.3f} (limit {detail[f'{name}_limit']:.3f})" for name in names]
 
 
 def main() -> None:
@@ -50,7 +56,7 @@ def main() -> None:
                 raise ValueError(f"receipt {receipt.number} is for model 0x{receipt.model_id.hex()}, {given.model_dir} holds another")
             verdict, detail = asyncio.run(replay(client, replayer, receipt))
             guilty |= convicts(verdict.name)
-            words = f"mean error {detail['mean']:.1e} against a limit of {detail['mean_limit']:.1e}" if "mean" in detail else str(detail["reason"])
+            words = str(detail["reason"]) if "reason" in detail else ", ".join(_words(detail))
             print(f"replay of receipt {receipt.number} of {receipt.provider}, layers {receipt.layers}: {verdict.name}, {words}")
     except (ProtocolError, VerifierError, InferenceError, ValueError, OSError) as error:
         print(f"not replayed: {error}", file=sys.stderr)

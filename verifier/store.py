@@ -22,6 +22,17 @@ class CheckKey:
     dispute_id: int = NO_DISPUTE
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A receipt that this verifier has to check; ``leaf`` and ``proof`` place it in its batch."""
+
+    provider: str
+    batch_id: int
+    number: int
+    leaf: bytes
+    proof: list[bytes]
+
+
 class Store:
     """One verifier's rows; several verifiers may share a database."""
 
@@ -32,15 +43,35 @@ class Store:
     def has_epoch(self, epoch: int) -> bool:
         return self._one("SELECT 1 FROM verifier.epoch WHERE verifier = %s AND epoch = %s", self.verifier, epoch) is not None
 
-    def add_epoch(self, epoch: int, signature: bytes, drawn: list[tuple[str, int, int]]) -> None:
-        """Note an epoch with its duties, (provider, batch, number), in one transaction; doing so twice changes nothing."""
+    def add_epoch(self, epoch: int, signature: bytes, drawn: list[Drawn]) -> None:
+        """Note an epoch with its duties in one transaction; doing so twice changes nothing."""
         with self.pool.connection() as connection:
             connection.execute("INSERT INTO verifier.epoch VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (self.verifier, epoch, signature))
-            for provider, batch_id, number in drawn:
+            for duty in drawn:
                 connection.execute(
-                    "INSERT INTO verifier.check (verifier, provider, number, batch_id, epoch) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                    (self.verifier, provider, number, batch_id, epoch),
+                    "INSERT INTO verifier.check (verifier, provider, number, batch_id, epoch, leaf, proof) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT DO NOTHING",
+                    (
+                        self.verifier,
+                        duty.provider,
+                        duty.number,
+                        duty.batch_id,
+                        epoch,
+                        duty.leaf,
+                        Jsonb([sibling.hex() for sibling in duty.proof]),
+                    ),
                 )
+
+    def to_pin(self) -> list[dict[str, Any]]:
+        """Duties whose evidence could not be had so far and that were not pinned."""
+        return self._all(
+            "SELECT provider, number, batch_id, epoch, leaf, proof FROM verifier.check "
+            "WHERE verifier = %s AND dispute_id = -1 AND verdict IS NULL AND first_failure IS NOT NULL AND pinned IS NULL",
+            self.verifier,
+        )
+
+    def mark_pinned(self, provider: str, number: int, in_time: bool) -> None:
+        self._run(f"UPDATE verifier.check SET pinned = %s WHERE {_KEY}", in_time, *self._key(CheckKey(provider, number)))
 
     def add_committee_check(self, key: CheckKey, batch_id: int, epoch: int) -> None:
         self._run(

@@ -18,11 +18,11 @@ from protocol.keystore import read_account
 from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings
 from verifier import EvidenceMissing
-from verifier.attest import within_tolerance
+from verifier.attest import reproduces
 from verifier.checks import Replayers, check
 from verifier.evidence import EvidenceClient
 from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
-from verifier.store import CheckKey, Store
+from verifier.store import NO_DISPUTE, CheckKey, Store
 
 log = structlog.get_logger()
 
@@ -61,7 +61,9 @@ def main() -> None:
             result = asyncio.run(check(client, replayers, provider, number, signature, dispute_id, committed))
         except EvidenceMissing as error:
             if row["waited"] >= patience:
-                store.finish(key, Verdict.WITHHELD, {"reason": str(error)})
+                # Rows that nobody pinned in time may be gone by right. A dispute's judges look at what the challenger pinned.
+                owed = dispute_id != NO_DISPUTE or row["pinned"]
+                store.finish(key, Verdict.WITHHELD if owed else Verdict.INCONCLUSIVE, {"reason": str(error)})
             else:
                 store.retry(key, str(error))
             log.warning("no evidence", provider=provider, number=number, waited=int(row["waited"]), reason=str(error))
@@ -73,7 +75,7 @@ def main() -> None:
     def run_attest(model_id: str, registered_root: str) -> None:
         subject, replayer = f"tolerance/{model_id}", replayers.of(bytes.fromhex(model_id))
         table = [] if replayer is None else list(replayer.tolerances.values())
-        ok = replayer is not None and tolerance_root(table).hex() == registered_root and within_tolerance(replayer, table)
+        ok = replayer is not None and tolerance_root(table).hex() == registered_root and reproduces(replayer, table)
         store.add_statement(f"local/{subject}", 0, "yes" if ok else "no", b"")
         log.info("tolerance table", model=model_id[:16], reproduced=ok)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def main() -> int:
     halmos = str(Path(sys.executable).parent / "halmos")
-    command = [halmos, "--contract", "ArithmeticTest", "--function", "check_", "--loop", "4", "--solver-timeout-assertion", "120000"]
+    command = [halmos, "--contract", "ArithmeticTest", "--function", "check_", "--loop", "4", "--solver-timeout-assertion", "600000"]
     return subprocess.run(command, env={**os.environ, "FOUNDRY_PROFILE": "default"}, check=False).returncode
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from funcnet import FuncnetError
-from funcnet.cli import bench, demo, deployment, key, model, up, verify, wallet
+from funcnet.cli import bench, demo, deployment, economics, key, model, up, verify, wallet
 from protocol import ProtocolError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("status")(up.status)
 app.command("logs")(up.logs)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
+app.command("economics")(economics.economics_)
 app.add_typer(model.app, name="model")
 app.add_typer(key.app, name="key")
 app.add_typer(wallet.app, name="wallet")

@@ -14,13 +14,14 @@ from funcnet import FuncnetError
 def bench(
     name: Annotated[str, typer.Argument(help="a script of bench/")],
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
+    quick: Annotated[bool, typer.Option(help="less of it, where a script knows how")] = False,
 ) -> None:
     """Run a benchmark; each row is a ratio measured in this run, with the bar it is held to."""
     known = sorted(module.name for module in pkgutil.iter_modules(scripts.__path__))
     if name not in known:
         raise FuncnetError(f"no benchmark {name!r}; known: {', '.join(known)}")
-    rows = importlib.import_module(f"bench.{name}").run()
-    for row in rows:
-        print(f"{row['name']:44} {row['value']:>10.4g} {row['unit']:10} bar {row['bar']:<8.4g} {'holds' if row['holds'] else 'MISSED'}")
+    report = importlib.import_module(f"bench.{name}").run(quick)
+    for row in report["rows"]:
+        print(f"{row['name']:52} {row['value']:>10.4g} {row['unit']:10} bar {row['bar']:<8.4g} {'holds' if row['holds'] else 'MISSED'}")
     if as_json:
-        print(json.dumps({"rows": rows}))
+        print(json.dumps(report))

@@ -57,6 +57,20 @@ def add(
 
 
 @app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="a prepared model folder")],
+    cuts: Annotated[str, typer.Option(help="layers to calibrate cuts at, as in 4,8; in thirds where none are given")] = "",
+    precisions: Annotated[str, typer.Option(help="which precisions to fit limits for")] = "float32,bfloat16,bfloat16+int8",
+    jobs: Annotated[int, typer.Option(min=2, help="honest jobs to run in each precision; more give narrower limits")] = 64,
+) -> None:
+    """Run honest jobs in each precision and write the table of how far an honest stage may be from its replay."""
+    models.run_calibrate(folder, cuts, precisions, jobs)
+    print(f"tolerance root  0x{models.tolerance_root(folder).hex()}")
+    print(f"calibrated      {', '.join(models.calibrated(folder))}")
+    print("A registered model takes the new table by `ModelRegistry.publishTolerance`; slashing waits until verifiers have reproduced it.")
+
+
+@app.command()
 def show(folder: Annotated[Path, typer.Argument(help="a prepared model folder")]) -> None:
     """What a prepared folder would be registered as."""
     manifest = models.manifest(folder)

@@ -1,60 +1,119 @@
-"""Statistics, verdicts, and that the calibrated limits tell an int8 stage from an honest one on the real model."""
+"""Statistics and verdicts by table; on the real model, that calibrated limits tell cheats from honest stages on prompts they were not fitted to."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from inference.classes import ExecutionClass, rows_from_bytes, rows_to_bytes
-from inference.compare import RowStatistics, StageTolerance, Verdict, judge, row_errors, statistics, tolerance_root
+from inference import LoadError
+from inference.calibrate import batches, calibrate, read_tolerances, tolerance_factor
+from inference.classes import ExecutionClass, rows_from_bytes, rows_to_bytes, to_float32
+from inference.compare import (
+    ROW_CAP,
+    TOKEN_CAP,
+    WIDE_CAP,
+    Findings,
+    Spread,
+    StageTolerance,
+    TokenSpread,
+    Verdict,
+    findings,
+    judge,
+    row_errors,
+    tolerance_root,
+)
 from inference.executor import StageExecutor
+from inference.honest import Job, JobRows, decode, encode
 from inference.loader import load_stage
-from inference.prepare import read_tolerances
-from inference.replay import replay_stage
+from inference.prompts import Part, prompts
+from inference.replay import PASS_ROWS, StageReplayer, passes
+from protocol.sampling import SamplingParameters, sample
 from protocol.units import LayerRange
-from provider.faults import inject
+from tests.adversaries.compute import COMPUTE
 
-LIMITS = RowStatistics(1.0, 2.0, 3.0)
-TOLERANCE = StageTolerance(LayerRange(0, 2), "float32/sdpa", "float32/sdpa", np.ones(4, dtype=np.float32), LIMITS, 0.1)
+SPREAD = Spread(0.0, 0.1, 0.2)
+TOLERANCE = StageTolerance(
+    LayerRange(0, 2), "bfloat16", np.ones(4, dtype=np.float32), 0.01, SPREAD, SPREAD, 1.0, TokenSpread(0.05, 0.2), fail=5.0, look=3.0, runs=64
+)
+QUIET = Findings(prompt=0.0, prompt_rows=40, served=0.0, served_rows=8, window=0.0, margin=0.05, tokens=8)
+CUTS = [LayerRange(0, 10), LayerRange(10, 20), LayerRange(20, 30)]
 
 
 @pytest.mark.parametrize(
-    ("found", "margin", "verdict"),
+    ("change", "verdict"),
     [
-        ((0.5, 1.0, 1.0), 0.0, Verdict.PASS),
-        ((1.5, 2.5, 1.0), 0.0, Verdict.FAIL),
-        ((0.5, 2.5, 1.0), 0.0, Verdict.INCONCLUSIVE),
-        ((0.5, 1.0, 3.5), 0.0, Verdict.INCONCLUSIVE),
-        ((0.5, 1.0, 1.0), 0.2, Verdict.FAIL),
+        ({}, Verdict.PASS),
+        ({"served": 0.45}, Verdict.INCONCLUSIVE),
+        ({"served": 0.7}, Verdict.FAIL),
+        ({"prompt": 0.4}, Verdict.INCONCLUSIVE),
+        ({"prompt": 0.6}, Verdict.FAIL),
+        ({"served": 0.4, "prompt": 0.35}, Verdict.INCONCLUSIVE),
+        ({"served": 0.5, "prompt": 0.5}, Verdict.FAIL),
+        ({"window": 0.9}, Verdict.FAIL),
+        ({"margin": 9.0}, Verdict.FAIL),
+        ({"served": 0.7, "served_rows": 1}, Verdict.INCONCLUSIVE),
+        ({"margin": 9.0, "tokens": 1}, Verdict.PASS),
     ],
 )
-def test_judge__limits__decide(found: tuple[float, float, float], margin: float, verdict: Verdict) -> None:
-    assert judge(RowStatistics(*found), TOLERANCE, margin) == verdict
+def test_judge__limits__decide(change: dict[str, float], verdict: Verdict) -> None:
+    assert judge(replace(QUIET, **change), TOLERANCE) is verdict
 
 
-def test_statistics__one_wild_row__counts_for_little() -> None:
-    errors = np.full(1000, 0.01)
-    errors[5] = 1e9
-    assert statistics(errors).mean < 0.03
-    with pytest.raises(ValueError, match="no rows"):
-        statistics(np.array([]))
+def test_row_errors__one_wild_row__counts_for_fourfold_and_no_more() -> None:
+    source = np.random.default_rng(1)
+    exact = source.standard_normal((16, 4)).astype(np.float32)
+    twin = exact + 0.01 * source.standard_normal((16, 4)).astype(np.float32)
+    claimed = twin.copy()
+    claimed[5] = 1e9
+    errors = row_errors(claimed, exact, twin, TOLERANCE.channel_spread, 0.0)
+    assert errors[5] == ROW_CAP
+    assert (np.delete(errors, 5) == 0).all()
 
 
-def test_row_errors__not_a_number__is_infinitely_wrong() -> None:
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_row_errors__not_finite__is_as_wrong_as_can_be(bad: float) -> None:
     rows = np.ones((2, 4), dtype=np.float32)
-    bad = rows.copy()
-    bad[1, 2] = np.nan
-    errors = row_errors(bad, rows, TOLERANCE.channel_spread)
-    assert errors[0] == 0
-    assert errors[1] == np.inf
+    claimed = rows.copy()
+    claimed[1, 2] = bad
+    assert row_errors(claimed, rows, None, TOLERANCE.channel_spread, 0.01)[1] == WIDE_CAP
+
+
+def test_findings__margins__are_capped_and_nothing_is_refused() -> None:
+    found = findings(np.zeros(40), 30, [0.0, float("inf")])
+    assert found.margin == TOKEN_CAP / 2
+    assert (found.prompt_rows, found.served_rows, found.tokens) == (30, 10, 2)
+    with pytest.raises(ValueError, match="no rows"):
+        findings(np.array([]), 0)
+
+
+def test_tolerance_factor__published_table__agrees() -> None:
+    # Tables of one-sided normal tolerance factors (Natrella, NBS Handbook 91, table A-7): 99 % of the population, 95 % confidence.
+    assert tolerance_factor(0.01, 10) == pytest.approx(3.981, abs=0.002)
+    assert tolerance_factor(0.01, 50) == pytest.approx(2.863, abs=0.005)
+    with pytest.raises(LoadError, match="1 honest runs"):
+        tolerance_factor(0.01, 1)
 
 
 def test_tolerance__encoded__round_trips_and_its_root_ignores_order() -> None:
     back = StageTolerance.decode(TOLERANCE.encode())
     assert back.encode() == TOLERANCE.encode()
-    other = StageTolerance(LayerRange(2, 4), "a", "a", TOLERANCE.channel_spread, LIMITS, 0.1)
+    other = replace(TOLERANCE, layers=LayerRange(2, 4), tokens=None)
     assert tolerance_root([TOLERANCE, other]) == tolerance_root([other, TOLERANCE])
+
+
+def test_tolerances__of_another_release__are_refused_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "tolerance.json").write_text('[{"layers": "0-2", "claimed_class": "float32/sdpa"}]')
+    with pytest.raises(LoadError, match="funcnet model calibrate"):
+        read_tolerances(tmp_path)
+
+
+def test_classes__unknown__names_the_known_ones() -> None:
+    assert ExecutionClass.parse("bfloat16+int8/eager").int8
+    with pytest.raises(LoadError, match="bfloat16/sdpa"):
+        ExecutionClass.parse("float16/sdpa")
 
 
 def test_rows__bytes__round_trip_in_each_dtype() -> None:
@@ -66,24 +125,116 @@ def test_rows__bytes__round_trip_in_each_dtype() -> None:
         rows_from_bytes(b"12345", 3, torch.float32)
 
 
-def test_calibration__held_out_prompt__passes_honest_and_fails_int8(model_dir: Path) -> None:
-    layers = LayerRange(10, 20)
-    tolerance = next(entry for entry in read_tolerances(model_dir) if entry.layers == layers)
-    honest, cheat = (StageExecutor(load_stage(model_dir, layers, torch.float32)) for _ in range(2))
-    inject("int8-weights", cheat.stage)
-    head = StageExecutor(load_stage(model_dir, LayerRange(0, 10), torch.float32))
-    # Tokens that no calibration prompt holds; prefill in two chunks, then single rows, as a session goes.
-    tokens = torch.randint(0, 40_000, (24,), generator=torch.Generator().manual_seed(3))
-    rows_in = head.forward(head.open_session(), tokens).rows
+def test_prompts__parts__share_nothing_and_are_many() -> None:
+    calibration, held_out = (set(prompts(part, 1000)) for part in Part)
+    assert not calibration & held_out
+    assert len(held_out) > 900
+    assert len(calibration) > 500
 
-    def served(executor: StageExecutor) -> np.ndarray:
-        session = executor.open_session()
-        parts = [rows_in[:10], rows_in[10:16], *rows_in[16:].split(1)]
-        return torch.cat([executor.forward(session, part).rows for part in parts]).numpy()
 
-    replay = replay_stage(honest, rows_in)
-    found = {
-        who: judge(statistics(row_errors(served(executor), replay.rows, tolerance.channel_spread)), tolerance)
-        for who, executor in (("honest", honest), ("cheat", cheat))
-    }
-    assert found == {"honest": Verdict.PASS, "cheat": Verdict.FAIL}
+def test_passes__many_jobs__none_is_left_out_and_none_exceeds_the_bound() -> None:
+    lengths = [5, 900, 40, 40, 300, 2000, 7]
+    found = list(passes(lengths))
+    assert sorted(i for chosen in found for i in chosen) == list(range(len(lengths)))
+    assert all(len(chosen) == 1 or len(chosen) * max(lengths[i] for i in chosen) <= PASS_ROWS for chosen in found)
+
+
+def test_batches__sizes__cover_every_job_once() -> None:
+    assert sorted(i for batch, _ in batches(list(range(50))) for i in batch) == list(range(50))
+
+
+@pytest.fixture(scope="module")
+def stages(model_dir: Path) -> list[StageExecutor]:
+    return [StageExecutor(load_stage(model_dir, layers, torch.bfloat16)) for layers in CUTS]
+
+
+@pytest.fixture(scope="module")
+def replayers(model_dir: Path) -> list[StageReplayer]:
+    return [StageReplayer.load(model_dir, layers, ExecutionClass.parse("bfloat16/sdpa")) for layers in CUTS]
+
+
+@pytest.fixture(scope="module")
+def honest(model_dir: Path, stages: list[StageExecutor]) -> list[JobRows]:
+    return decode(stages, held_out(model_dir, 6), 12)
+
+
+def held_out(model_dir: Path, count: int, temperature: float = 0.0) -> list[Job]:
+    ids = encode(model_dir, prompts(Part.HELD_OUT, count, seed=77))
+    return [Job(found, SamplingParameters(temperature=temperature, seed=i)) for i, found in enumerate(ids)]
+
+
+def verdicts(model_dir: Path, replayers: Sequence[StageReplayer], job: JobRows) -> list[Verdict]:
+    table = {(entry.layers, entry.precision): entry for entry in read_tolerances(model_dir)}
+    found = []
+    for index, replayer in enumerate(replayers):
+        tolerance, replay = table[(CUTS[index], "bfloat16")], replayer.replay(job.rows_in[index])
+        claimed = to_float32(job.rows_out[index])
+        errors = row_errors(claimed, replay.reference, replay.twin, tolerance.channel_spread, tolerance.noise)
+        margins = replayer.margins(claimed[job.first :], job.tokens, job.first, job.job.sampling) if replayer.is_last else []
+        found.append(judge(findings(errors, job.first, margins), tolerance))
+    return found
+
+
+def test_decode__ragged_batch__is_each_job_by_itself(model_dir: Path) -> None:
+    stages = [StageExecutor(load_stage(model_dir, layers, torch.float32)) for layers in CUTS]
+    jobs = held_out(model_dir, 3)
+    for together, job in zip(decode(stages, jobs, 6), jobs, strict=True):
+        (alone,) = decode(stages, [job], 6)
+        assert together.tokens == alone.tokens
+        for one, other in zip(together.rows_out, alone.rows_out, strict=True):
+            assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_replay__several_jobs_in_a_pass__are_each_job_by_itself(replayers: list[StageReplayer], honest: list[JobRows]) -> None:
+    rows = [job.rows_in[1] for job in honest]
+    for together, alone in zip(replayers[1].replay_batch(rows), map(replayers[1].replay, rows), strict=True):
+        assert np.allclose(together.reference, alone.reference, rtol=1e-3, atol=1e-3)
+
+
+def test_margins__final_rows__are_what_sampling_saw(replayers: list[StageReplayer], honest: list[JobRows], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = honest[0]
+    final = to_float32(job.rows_out[-1])[job.first :]
+    found = replayers[-1].margins(final, job.tokens, job.first, job.job.sampling)
+    assert max(found) < TOKEN_CAP
+    monkeypatch.setattr("inference.replay.HEAD_ROWS", 5)
+    assert replayers[-1].margins(final, job.tokens, job.first, job.job.sampling) == pytest.approx(found, abs=0.5)
+    wrong = [token + 1 for token in job.tokens]
+    assert min(replayers[-1].margins(final, wrong, job.first, job.job.sampling)) > TOKEN_CAP
+
+
+def test_honest__held_out_prompts__pass_at_every_stage(model_dir: Path, replayers: list[StageReplayer], honest: list[JobRows]) -> None:
+    for job in honest:
+        assert verdicts(model_dir, replayers, job) == [Verdict.PASS] * 3
+
+
+CHEATS = ("int4-weights", "int8-weights", "int4-one-layer", "kv-fp8", "fewer-layers", "swapped-layers", "smaller-model")
+
+
+@pytest.mark.parametrize(("name", "guilty"), [(name, index % 3) for index, name in enumerate(CHEATS)])
+def test_cheat__in_one_stage__fails_there_and_nowhere_else(
+    model_dir: Path, stages: list[StageExecutor], replayers: list[StageReplayer], name: str, guilty: int
+) -> None:
+    cheat = StageExecutor(load_stage(model_dir, CUTS[guilty], torch.bfloat16))
+    COMPUTE[name](cheat)
+    (job,) = decode([*stages[:guilty], cheat, *stages[guilty + 1 :]], held_out(model_dir, 1), 8)
+    found = verdicts(model_dir, replayers, job)
+    assert found[guilty] is Verdict.FAIL
+    assert Verdict.FAIL not in found[:guilty] + found[guilty + 1 :]
+
+
+def test_wrong_seed__sampled_text__fails_by_its_tokens(model_dir: Path, stages: list[StageExecutor], replayers: list[StageReplayer]) -> None:
+    def other_seed(rows: JobRows, logits: torch.Tensor, position: int) -> int:
+        return sample(logits.numpy(), SamplingParameters(temperature=1.0, seed=rows.job.sampling.seed + 9), position)
+
+    (job,) = decode(stages, held_out(model_dir, 1, temperature=1.0), 64, other_seed)
+    assert verdicts(model_dir, replayers, job) == [Verdict.PASS, Verdict.PASS, Verdict.FAIL]
+
+
+def test_calibrate__few_runs__gives_wide_limits_of_the_right_size(model_dir: Path) -> None:
+    """Fitted from other prompts in a few runs, the table lies near the one that is shipped."""
+    table = {(entry.layers, entry.precision): entry for entry in read_tolerances(model_dir)}
+    found = calibrate(model_dir, CUTS, "float32", 4, Part.HELD_OUT)
+    assert [entry.layers for entry in found] == [*CUTS, LayerRange(0, 30)]
+    for entry in found:
+        assert entry.fail > table[(entry.layers, "float32")].fail
+        assert 0.1 < entry.noise / table[(entry.layers, "float32")].noise < 10

@@ -245,7 +245,7 @@ def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: 
     done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(payer), "--model-dir", str(network.model_dir))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("signed by the provider's operator; anchored in batch") == 3
-    assert done.stdout.count(": PASS, mean error") == 3
+    assert done.stdout.count(": PASS, prompt ") == 3
 
 
 def test_receipt__verify_command__names_what_was_changed(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ contract ArithmeticTest is Test {
 
     /// @dev Property 8, with what the fuzz tests of `Staking.delegate` try at full width.
     function check_shares__never_pay_more_than_the_pool(uint8 shares, uint8 poolTokens, uint8 poolShares) public pure {
-        vm.assume(shares <= poolShares && poolTokens < 16 && poolShares < 16);
+        vm.assume(shares <= poolShares && poolTokens < 8 && poolShares < 8);
         assert(ShareMath.toTokensDown(shares, poolTokens, poolShares) <= poolTokens);
     }
 

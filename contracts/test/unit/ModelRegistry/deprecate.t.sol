@@ -38,17 +38,4 @@ abstract contract ModelRegistryDeprecate is Network {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NotActive.selector, modelId));
         models.attestTolerance(modelId, keccak256("tolerance"), 0, new uint256[](0), "");
     }
-
-    function test_setPayout__by_the_creator__moves_the_royalty() public {
-        _registerModel(500);
-        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NotCreator.selector, address(this)));
-        models.setPayout(modelId, address(1));
-        vm.startPrank(creator);
-        models.setPayout(modelId, address(1));
-        vm.expectRevert(IModelRegistry.BadRegistration.selector);
-        models.setPayout(modelId, address(0));
-        vm.stopPrank();
-        (address payout,) = models.royaltyOf(modelId);
-        assertEq(payout, address(1));
-    }
 }

@@ -28,20 +28,6 @@ abstract contract ModelRegistryRegister is Network {
         vm.stopPrank();
     }
 
-    function test_commit__copied__neither_serves_the_copier_nor_restarts_the_clock() public {
-        IModelRegistry.Registration memory r = _registration(500);
-        bytes32 commitment = keccak256(abi.encode(r, creator));
-        vm.prank(creator);
-        models.commit(commitment);
-        skip(1);
-        models.commit(commitment);
-        assertEq(models.committedAt(commitment), block.timestamp - 1);
-        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NoCommitment.selector, keccak256(abi.encode(r, address(this)))));
-        models.register(r);
-        vm.prank(creator);
-        models.register(r);
-    }
-
     function test_register__bad_values__reverts() public {
         IModelRegistry.Registration[5] memory bad;
         for (uint256 i; i < 5; ++i) {
@@ -71,12 +57,5 @@ abstract contract ModelRegistryRegister is Network {
         skip(1);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelTaken.selector, modelId));
         models.register(r);
-    }
-
-    function testFuzz_canCut__only_at_cut_points(uint16 first, uint16 end) public {
-        _registerModel(500);
-        bool starts = first == 0 || first == 10 || first == 20;
-        bool ends = end == 10 || end == 20 || end == 30;
-        assertEq(models.canCut(modelId, first, end), starts && ends && first < end);
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {PaymentEscrowBond} from "./bond.t.sol";
+import {PaymentEscrowAllocate} from "./allocate.t.sol";
+import {PaymentEscrowWithdrawBond} from "./withdrawBond.t.sol";
+import {PaymentEscrowAddBond} from "./addBond.t.sol";
 import {PaymentEscrowDebit} from "./debit.t.sol";
 import {PaymentEscrowDeposit} from "./deposit.t.sol";
 import {PaymentEscrowDepositWithPermit} from "./depositWithPermit.t.sol";
@@ -11,7 +13,9 @@ import {PaymentEscrowWithdraw} from "./withdraw.t.sol";
 
 /// @notice All of the contract's functions in one: a test contract costs seconds to compile.
 contract PaymentEscrowTest is
-    PaymentEscrowBond,
+    PaymentEscrowAllocate,
+    PaymentEscrowWithdrawBond,
+    PaymentEscrowAddBond,
     PaymentEscrowDebit,
     PaymentEscrowDeposit,
     PaymentEscrowDepositWithPermit,

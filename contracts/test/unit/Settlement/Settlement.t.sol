@@ -6,7 +6,8 @@ import {SettlementRefund} from "./refund.t.sol";
 import {SettlementRelease} from "./release.t.sol";
 import {SettlementSetParameters} from "./setParameters.t.sol";
 import {SettlementSweep} from "./sweep.t.sol";
-import {SettlementVerifierPay} from "./verifierPay.t.sol";
+import {SettlementClaimVerifierPay} from "./claimVerifierPay.t.sol";
+import {SettlementRollOver} from "./rollOver.t.sol";
 
 /// @notice All of the contract's functions in one: a test contract costs seconds to compile.
 contract SettlementTest is
@@ -15,5 +16,6 @@ contract SettlementTest is
     SettlementRelease,
     SettlementSetParameters,
     SettlementSweep,
-    SettlementVerifierPay
+    SettlementClaimVerifierPay,
+    SettlementRollOver
 {}

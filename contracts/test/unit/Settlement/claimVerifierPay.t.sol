@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import "../../utils/Network.t.sol";
 
-abstract contract SettlementVerifierPay is Network {
-    function _earn() private returns (uint64 epoch) {
+abstract contract SettlementClaimVerifierPay is Network {
+    function _earn() internal returns (uint64 epoch) {
         _joinAll();
         uint64 batchId = _anchor(_receipt(1, 10 ether));
         _redeem(10 ether);
@@ -13,7 +13,7 @@ abstract contract SettlementVerifierPay is Network {
         epoch = verifiers.currentEpoch();
     }
 
-    function _post(uint256 judge, uint64 epoch) private {
+    function _post(uint256 judge, uint64 epoch) internal {
         vm.prank(judges[judge]);
         verifiers.postDuties(epoch, judge, "root", 1);
     }
@@ -39,24 +39,5 @@ abstract contract SettlementVerifierPay is Network {
         settlement.claimVerifierPay(epoch);
         assertEq(token.balanceOf(judges[0]), 0.25 ether);
         _assertLedgers();
-    }
-
-    function test_rollOver__nobody_posted__moves_the_pot() public {
-        uint64 epoch = _earn();
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.EpochOpen.selector, epoch));
-        settlement.rollOver(epoch);
-        skip(40);
-        settlement.rollOver(epoch);
-        assertEq(settlement.pot(epoch), 0);
-        assertEq(settlement.pot(verifiers.currentEpoch()), 0.5 ether);
-    }
-
-    function test_rollOver__somebody_posted__reverts() public {
-        uint64 epoch = _earn();
-        skip(10);
-        _post(0, epoch);
-        skip(40);
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.NotOnDuty.selector, address(0), epoch));
-        settlement.rollOver(epoch);
     }
 }

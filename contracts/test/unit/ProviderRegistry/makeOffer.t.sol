@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import "../../utils/Network.t.sol";
 
-abstract contract ProviderRegistryOffers is Network {
+abstract contract ProviderRegistryMakeOffer is Network {
     function test_makeOffer__where_the_model_may_be_cut__is_listed() public {
         _joinProvider();
         IProviderRegistry.Offer memory made = _offer(10, 20);
@@ -41,20 +41,5 @@ abstract contract ProviderRegistryOffers is Network {
         vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.StakeBelowMinimum.selector, STAKE, 30_000 ether));
         providers.makeOffer(_offer(10, 30));
         vm.stopPrank();
-    }
-
-    function test_withdrawOffer__once__frees_its_stake() public {
-        _joinProvider();
-        vm.startPrank(owner);
-        providers.withdrawOffer(0);
-        assertEq(providers.requiredStake(owner), 0);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchOffer.selector, 0));
-        providers.withdrawOffer(0);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchOffer.selector, 9));
-        providers.withdrawOffer(9);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchOffer.selector, 9));
-        providers.offerAt(owner, 9);
-        vm.stopPrank();
-        assertEq(providers.offersFor(modelId).length, 0);
     }
 }

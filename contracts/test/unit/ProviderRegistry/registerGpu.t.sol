@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import "../../utils/Network.t.sol";
 
-abstract contract ProviderRegistryGpus is Network {
+abstract contract ProviderRegistryRegisterGpu is Network {
     IProviderRegistry.Gpu private gpu = IProviderRegistry.Gpu("H200", 141 << 30, 4_800_000_000_000, 5_000, 0);
 
     function test_registerGpu__each__asks_for_its_stake() public {
@@ -24,15 +24,5 @@ abstract contract ProviderRegistryGpus is Network {
         vm.stopPrank();
         assertEq(providers.gpusOf(owner).length, 10);
         assertEq(providers.gpusOf(owner)[0].model, "H200");
-    }
-
-    function test_isServing__stake_falls_below__is_not() public {
-        _joinProvider();
-        vm.startPrank(owner);
-        providers.registerGpu(gpu);
-        staking.beginUnbonding(9_001 ether);
-        vm.stopPrank();
-        assertFalse(providers.isServing(owner));
-        assertEq(providers.offersFor(modelId).length, 0);
     }
 }

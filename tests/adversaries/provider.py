@@ -1,0 +1,147 @@
+"""A provider that cheats: ``python -m tests.adversaries.provider NAME``, with the settings of `provider-agent start`.
+
+The agent itself has no switch for lying; each lie here is a change to its parts before they serve.
+"""
+
+import asyncio
+import itertools
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+import msgspec
+import torch
+
+from inference.executor import SessionState, StageOutput
+from protocol import logs
+from protocol.settings import ProviderSettings
+from protocol.wire import EvidenceHead, OpenReply, OpenRequest
+from provider.app import serve
+from provider.server import StageServer
+from provider.session import StageSession
+from tests.adversaries.compute import COMPUTE
+
+Lie = Callable[[StageServer], None]
+
+
+def _computing(name: str) -> Lie:
+    return lambda server: COMPUTE[name](server.executor)
+
+
+def _rows(change: Callable[[torch.Tensor], torch.Tensor]) -> Lie:
+    """A stage that commits to other rows than it computed, and sends those."""
+
+    def tamper(server: StageServer) -> None:
+        honest = server.executor.forward
+
+        def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
+            out = honest(session, rows, logits_for)
+            return StageOutput(change(out.rows), out.logits)
+
+        server.executor.forward = forward  # type: ignore[method-assign]
+
+    return tamper
+
+
+def _sessions(change: Callable[[StageSession], None]) -> Lie:
+    """A stage that tampers with each session as it opens."""
+
+    def tamper(server: StageServer) -> None:
+        honest = server.open
+
+        async def open_session(request: OpenRequest) -> OpenReply:
+            reply = await honest(request)
+            change(next(session for session in server.sessions.values() if session.request is request))
+            return reply
+
+        server.open = open_session  # type: ignore[method-assign]
+
+    return tamper
+
+
+def _resample(**changes: float) -> Lie:
+    """A last stage that samples by other parameters than the gateway pinned."""
+
+    def change(session: StageSession) -> None:
+        session.sampling = msgspec.structs.replace(session.sampling, **changes)
+
+    return _sessions(change)
+
+
+def _shift(rows: torch.Tensor) -> torch.Tensor:
+    return rows.roll(1, dims=0) if len(rows) > 1 else rows.roll(1, dims=1)
+
+
+def _some_channels(rows: torch.Tensor) -> torch.Tensor:
+    changed = rows.clone()
+    changed[:, ::50] *= 1.5
+    return changed
+
+
+def _refuse_evidence(server: StageServer) -> None:
+    """Serve, anchor, and show nobody any rows."""
+
+    async def serve_evidence(_: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+        yield b""
+
+    server.serve_evidence = serve_evidence  # type: ignore[method-assign]
+
+
+def _evidence(change: Callable[[int, list[bytes]], list[bytes]]) -> Lie:
+    """A stage whose evidence is changed on its way out; ``change`` is given the number of the request and the messages, head first."""
+
+    def tamper(server: StageServer) -> None:
+        honest, requests = server.serve_evidence, itertools.count()
+
+        async def serve_evidence(raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+            number, messages = next(requests), [message async for message in honest(raw, context)]
+            for message in (changed := change(number, messages)):
+                yield message
+            if len(b"".join(changed)) < len(b"".join(messages)) and changed[0] == messages[0]:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "broke off")
+
+        server.serve_evidence = serve_evidence  # type: ignore[method-assign]
+
+    return tamper
+
+
+def _truncated(_: int, messages: list[bytes]) -> list[bytes]:
+    """Half of the rows, under a head that says so."""
+    head = msgspec.json.decode(messages[0], type=EvidenceHead)
+    rows = b"".join(messages[1:])[: head.row_count // 2 * head.row_bytes]
+    return [msgspec.json.encode(msgspec.structs.replace(head, row_count=head.row_count // 2)), rows]
+
+
+def _broken_off(number: int, messages: list[bytes]) -> list[bytes]:
+    """Every second stream breaks off in the middle of its rows: a poor link, and no lie."""
+    rows = b"".join(messages[1:])
+    return messages if number % 2 else [messages[0], rows[: len(rows) // 2]]
+
+
+LIES: dict[str, Lie] = {
+    **{name: _computing(name) for name in COMPUTE},
+    "constant-row": _rows(lambda rows: torch.full_like(rows, 0.5)),
+    "shifted-rows": _rows(_shift),
+    "few-channels": _rows(_some_channels),
+    "wrong-seed": _resample(seed=7),
+    "wrong-temperature": _resample(temperature=0.5),
+    "wrong-top-p": _resample(top_p=0.3),
+    "refuses-evidence": _refuse_evidence,
+    "truncated-evidence": _evidence(_truncated),
+    "oversized-evidence": _evidence(lambda _, messages: [*messages, bytes(1 << 22)]),
+    "breaks-off-evidence": _evidence(_broken_off),
+}
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    if name not in LIES:
+        sys.exit(f"adversary {name!r} is not known; choose one of {', '.join(LIES)}")
+    settings = ProviderSettings.load()
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings, LIES[name]))
+
+
+if __name__ == "__main__":
+    main()
