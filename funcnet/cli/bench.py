@@ -3,6 +3,9 @@
 import importlib
 import json
 import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -17,11 +20,18 @@ def bench(
     quick: Annotated[bool, typer.Option(help="less of it, where a script knows how")] = False,
 ) -> None:
     """Run a benchmark; each row is a ratio measured in this run, with the bar it is held to."""
-    known = sorted(module.name for module in pkgutil.iter_modules(scripts.__path__))
-    if name not in known:
-        raise FuncnetError(f"no benchmark {name!r}; known: {', '.join(known)}")
-    report = importlib.import_module(f"bench.{name}").run(quick)
+    report = load(name).run(quick)
     for row in report["rows"]:
         print(f"{row['name']:52} {row['value']:>10.4g} {row['unit']:10} bar {row['bar']:<8.4g} {'holds' if row['holds'] else 'MISSED'}")
     if as_json:
         print(json.dumps(report))
+
+
+def load(name: str) -> ModuleType:
+    """A benchmark's module. Raises FuncnetError, naming those that there are."""
+    known = sorted(module.name for module in pkgutil.iter_modules(scripts.__path__))
+    if name not in known:
+        raise FuncnetError(f"no benchmark {name!r}; known: {', '.join(known)}")
+    # Scripts may use what lies beside them in a checkout, such as the adversaries of tests/, which are not installed.
+    sys.path.insert(0, str(Path(next(iter(scripts.__path__))).parent))
+    return importlib.import_module(f"bench.{name}")
