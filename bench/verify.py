@@ -43,7 +43,7 @@ ANCHORED_JOBS = 50
 WITHIN_8 = ("int4-weights", "int6-weights", "fp8-weights", "int8-weights", "kv-fp8", "kv-int8", "low-rank", "int4-one-layer")
 AT_ONCE = ("swapped-layers", "shifted-rows", "other-job", "constant-row", "cached-answer")
 BARS = {**dict.fromkeys(WITHIN_8, 8), **dict.fromkeys(AT_ONCE, 1), "int8-one-layer": 256, "wrong-seed": 64, "other-model-text": 32}
-TOKENS = {"int8-one-layer": 64, "kv-int8-past": 32, "low-rank-attention": 32}
+TOKENS = {"kv-int8-past": 32, "low-rank-attention": 32}
 """How many tokens a cheat's jobs have, where it is not its bar or 16."""
 
 
