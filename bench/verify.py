@@ -19,7 +19,7 @@ from scipy import stats
 
 from inference.calibrate import cut_ranges, read_tolerances
 from inference.classes import ExecutionClass, rows_to_bytes, to_float32
-from inference.compare import Rows, StageTolerance, Verdict, findings, judge, row_errors
+from inference.compare import Rows, StageTolerance, Verdict, findings, judge
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, Sampler, decode, encode
 from inference.loader import load_stage
@@ -103,8 +103,7 @@ class Bench:
         errors, margins = [], []
         for i, replay in enumerate(replays):
             claimed = to_float32(job.rows_out[i])
-            tolerance = self.tolerances[i]
-            errors.append(row_errors(claimed, replay.reference, replay.twin, tolerance.channel_spread, tolerance.noise))
+            errors.append(self.tolerances[i].errors(claimed, replay.reference, replay.twin))
             if self.replayers[i].is_last:
                 margins = self.replayers[i].margins(claimed[job.first :], job.tokens, job.first, job.job.sampling)
         total = len(job.tokens)

@@ -1,6 +1,6 @@
 """Fit a stage's tolerances to honest runs: decode step by step, replay in one pass, look how far they lie apart.
 
-Run as ``python -m inference.calibrate FOLDER [--cuts 10,20] [--classes NAME,...] [--jobs N]``; ``funcnet model calibrate`` does.
+Run as ``python -m inference.calibrate FOLDER [--cuts 10,20] [--precisions NAME,...] [--jobs N]``; ``funcnet model calibrate`` does.
 """
 
 import argparse

@@ -97,6 +97,10 @@ class StageTolerance:
     look: float
     runs: int
 
+    def errors(self, claimed: Rows, reference: Rows, twin: Rows | None) -> NDArray[np.float64]:
+        """``row_errors`` as this table whitens and scales them."""
+        return row_errors(claimed, reference, twin, self.channel_spread, self.noise)
+
     def encode(self) -> bytes:
         """Canonical JSON: the leaf of the tolerance tree."""
         body = {

@@ -67,10 +67,10 @@ class LoadedStage:
     loaded_keys: tuple[str, ...]
 
 
-def round_to_int8(weight: torch.Tensor) -> torch.Tensor:
-    """The nearest int8 value times a scale for each output channel (row): what weight-only int8 kernels compute with."""
-    scale = weight.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
-    return (torch.round(weight.float() / scale) * scale).to(weight.dtype)
+def round_to_integers(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """The nearest signed integer of so many bits times a scale for each row: an output channel of a weight, as weight-only kernels compute with."""
+    scale = values.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
+    return (torch.round(values.float() / scale) * scale).to(values.dtype)
 
 
 def read_config(folder: Path) -> transformers.PretrainedConfig:
@@ -112,7 +112,7 @@ def load_stage(
     if int8:
         for index in range(layers.first, layers.end):
             for linear in (module for module in blocks[index].modules() if isinstance(module, nn.Linear)):
-                linear.weight.data.copy_(round_to_int8(linear.weight.data))
+                linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
 
 

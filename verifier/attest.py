@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from inference.classes import to_float32
-from inference.compare import Rows, StageTolerance, Verdict, findings, judge, row_errors
+from inference.compare import Rows, StageTolerance, Verdict, findings, judge
 from inference.honest import Job, decode, encode
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
@@ -49,7 +49,7 @@ def _passes(replayer: Replayer, entries: Sequence[StageTolerance], precision: st
 
 def _verdict(stage: StageReplayer, entry: StageTolerance, rows_in: torch.Tensor, claimed: Rows, first: int) -> Verdict:
     replay = stage.replay(rows_in)
-    return judge(findings(row_errors(claimed, replay.reference, replay.twin, entry.channel_spread, entry.noise), first), entry)
+    return judge(findings(entry.errors(claimed, replay.reference, replay.twin), first), entry)
 
 
 def narrowest(ranges: Sequence[LayerRange]) -> list[LayerRange]:

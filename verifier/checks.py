@@ -10,7 +10,7 @@ import torch
 
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
-from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, findings, judge, limits, row_errors
+from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, findings, judge, limits
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from inference.replay import Replay, StageReplayer
@@ -96,7 +96,7 @@ class Replayer:
         reference, twin = replay.reference[first:], None if replay.twin is None else replay.twin[first:]
         if claimed.shape != reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
-        errors = row_errors(claimed, reference, twin, tolerance.channel_spread, tolerance.noise)
+        errors = tolerance.errors(claimed, reference, twin)
         at = max(first, offer.prompt_tokens - 1)
         stage, margins = self.stage(evidence.receipt.layers, execution.precision), []
         if stage.is_last:

@@ -1,6 +1,7 @@
 """Cheaper arithmetic under a false class: what a provider gains from, as changes to a loaded stage or to the cache of its sessions."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 
 from inference.executor import SessionState, StageExecutor
-from inference.loader import LoadedStage
+from inference.loader import LoadedStage, round_to_integers
 
 Rounding = Callable[[torch.Tensor], torch.Tensor]
 RANK = 4
@@ -19,13 +20,7 @@ WINDOW = 64
 
 def integer(bits: int) -> Rounding:
     """Round to signed integers of so many bits with a scale for each row: output channels of a weight, heads and tokens of a cache."""
-    top = 2 ** (bits - 1) - 1
-
-    def rounded(x: torch.Tensor) -> torch.Tensor:
-        scale = x.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / top
-        return (torch.round(x.float() / scale) * scale).to(x.dtype)
-
-    return rounded
+    return partial(round_to_integers, bits=bits)
 
 
 def float8(kind: torch.dtype) -> Rounding:
