@@ -19,7 +19,7 @@ STATIC = Path(__file__).parent / "static"
 POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 
-Listing = Literal["providers", "jobs", "batches", "checks", "disputes", "rewards", "usage"]
+Listing = Literal["providers", "jobs", "batches", "checks", "verifiers", "disputes", "rewards", "usage"]
 
 
 def pages(jobs: Jobs, models: Mapping[str, TextModel], indexer_url: str) -> APIRouter:

@@ -14,9 +14,9 @@ from eth_hash.auto import keccak
 from funcnet import FuncnetError
 from protocol.chain import CONTRACTS, Chain
 
-ADMIN, GUARDIAN, GOVERNANCE = 0, 1, 2
+ADMIN, GUARDIAN, GOVERNANCE, PLANTER = 0, 1, 2, 3
 GUARDED = ("Staking", "VerifierSet", "ModelRegistry", "ProviderRegistry", "PaymentEscrow")
-AUTHORISED = (*GUARDED, "Settlement", "RewardPool", "Disputes")
+AUTHORISED = (*GUARDED, "Settlement", "RewardPool", "Disputes", "Plants")
 PAUSE = "pause(bytes4)"
 DISPUTE_PARAMETERS = "(uint96,uint96,uint16,uint16,uint16,uint96,uint96,uint32,uint32,uint32,uint32)"
 GOVERNED = {
@@ -26,7 +26,14 @@ GOVERNED = {
     ("Disputes", "cancel(bytes32)"),
 }
 WIRING = {
-    "Staking": {"token": "FuncToken", "log": "CommitmentLog", "disputes": "Disputes", "settlement": "Settlement", "rewards": "RewardPool"},
+    "Staking": {
+        "token": "FuncToken",
+        "log": "CommitmentLog",
+        "disputes": "Disputes",
+        "settlement": "Settlement",
+        "rewards": "RewardPool",
+        "plants": "Plants",
+    },
     "RewardPool": {"token": "FuncToken", "staking": "Staking", "settlement": "Settlement"},
     "ProviderRegistry": {"staking": "Staking", "models": "ModelRegistry", "disputes": "Disputes"},
     "ModelRegistry": {"verifiers": "VerifierSet"},
@@ -51,9 +58,18 @@ WIRING = {
         "verifiers": "VerifierSet",
         "settlement": "Settlement",
         "contradictions": "Contradictions",
+        "plants": "Plants",
     },
     "Contradictions": {"log": "CommitmentLog", "registry": "ProviderRegistry", "disputes": "Disputes"},
     "Pins": {"log": "CommitmentLog", "verifiers": "VerifierSet"},
+    "Plants": {
+        "token": "FuncToken",
+        "staking": "Staking",
+        "log": "CommitmentLog",
+        "verifiers": "VerifierSet",
+        "pins": "Pins",
+        "disputes": "Disputes",
+    },
 }
 PARAMETERS = {
     "Staking": ("unbondingPeriod",),
@@ -66,6 +82,7 @@ PARAMETERS = {
     "Pins": ("pinWindow", "retention"),
     "TimelockController": (("getMinDelay", "timelockDelay"),),
 }
+PLANTS_ORDER = ("plantBounty", "plantFine", "plantAnswerWindow", "unbondingPeriod")
 SETTLEMENT_ORDER = ("verifierBps", "treasuryBps", "burnBps")
 DISPUTES_ORDER = (
     *("disputeBond", "appealBond", "slashBps", "smallNetworkSlashBps", "challengerBps", "judgesFee", "appealFee"),
@@ -125,6 +142,8 @@ def _parameters(chain: Chain, placed: Mapping[str, Any], parameters: Mapping[str
         yield Finding(f"Settlement.parameters: {key}", parameters[key], value)
     for key, value in zip(DISPUTES_ORDER, chain.call("Disputes", "parameters"), strict=True):
         yield Finding(f"Disputes.parameters: {key}", parameters[key], value)
+    for key, value in zip(PLANTS_ORDER, chain.call("Plants", "terms"), strict=True):
+        yield Finding(f"Plants.terms: {key}", parameters[key], value)
 
 
 def _roles(chain: Chain, placed: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterator[Finding]:
@@ -132,11 +151,13 @@ def _roles(chain: Chain, placed: Mapping[str, Any], parameters: Mapping[str, int
     yield Finding("administrator: the timelock, after its delay", [True, parameters["adminDelay"]], _role(chain, ADMIN, timelock))
     yield Finding("governance: the timelock", [True, 0], _role(chain, GOVERNANCE, timelock))
     yield Finding("guardian", [True, 0], _role(chain, GUARDIAN, placed["guardian"]))
-    for role in (ADMIN, GUARDIAN, GOVERNANCE):
-        expected = {timelock} if role != GUARDIAN else {placed["guardian"]}
-        yield Finding(f"members of role {role}", sorted(expected), sorted(_members(chain, role)))
+    yield Finding("planter: the treasury", [True, 0], _role(chain, PLANTER, placed["treasury"]))
+    holders = {ADMIN: timelock, GUARDIAN: placed["guardian"], GOVERNANCE: timelock, PLANTER: placed["treasury"]}
+    for role, holder in holders.items():
+        yield Finding(f"members of role {role}", [holder], sorted(_members(chain, role)))
     for name in GUARDED:
         yield Finding(f"{name}.pause: role", GUARDIAN, _role_of(chain, name, PAUSE))
+    yield Finding("Plants.note: role", PLANTER, _role_of(chain, "Plants", "note(bytes32)"))
     for name, function in sorted(GOVERNED):
         yield Finding(f"{name}.{function.partition('(')[0]}: role", GOVERNANCE, _role_of(chain, name, function))
     for title in ("PROPOSER_ROLE", "EXECUTOR_ROLE", "CANCELLER_ROLE"):

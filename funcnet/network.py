@@ -378,20 +378,29 @@ class Network:
         environment = self._environment(database_url=self.database_url, port=self.ports["indexer"])
         self.supervisor.start("indexer", [sys.executable, "-m", "indexer.app"], environment)
 
-    def start_verifier(self, i: int) -> None:
-        """Start a verifier's service and its replay worker."""
+    def start_verifier(self, i: int, adversary: str = "", broker_url: str = "") -> None:
+        """Start a verifier's service and its replay worker, or in their place one of the adversaries that the tests keep."""
         name = f"verifier-{i}"
         environment = self._environment(
             database_url=self.database_url,
             data_dir=self.root / name,
             broker_dir=self.root / name / "broker",
+            broker_url=broker_url,
             port=self.ports[name],
             bls_keystore=self.root / "keys" / f"{name}-bls.json",
             bls_keystore_password_file=self.root / "keys" / f"{name}-bls.password",
             **self._keys(name),
         )
-        self.supervisor.start(name, [sys.executable, "-m", "verifier.app"], environment)
-        self.supervisor.start(f"{name}-worker", [sys.executable, "-m", "verifier.worker"], environment)
+        cheat = ["tests.adversaries.verifier", adversary]
+        for process, part in ((name, "app"), (f"{name}-worker", "worker")):
+            module = [*cheat, part] if adversary else [f"verifier.{part}"]
+            self.supervisor.start(process, [sys.executable, "-m", *module], {**environment, "PYTHONPATH": str(PROJECT)})
+
+    def restart_verifier(self, i: int, adversary: str = "", broker_url: str = "") -> None:
+        """Stop a verifier and start it again on the same state."""
+        for process in (f"verifier-{i}", f"verifier-{i}-worker"):
+            self.supervisor.stop(process)
+        self.start_verifier(i, adversary, broker_url)
 
     def _start_gateway(self) -> None:
         environment = self._environment(
@@ -406,9 +415,9 @@ class Network:
         self.supervisor.start("gateway", [sys.executable, "-m", "api.app"], environment)
         self._wait_http("gateway", f"{self.gateway_url}/livez")
 
-    def create_key(self, name: str, budget: int | None = None, models: list[str] | None = None) -> dict[str, Any]:
-        """An API key for the payer."""
-        body = {"name": name, "payer": self.address("payer"), "budget": None if budget is None else str(budget), "models": models}
+    def create_key(self, name: str, budget: int | None = None, models: list[str] | None = None, payer: str = "payer") -> dict[str, Any]:
+        """An API key for a payer."""
+        body = {"name": name, "payer": self.address(payer), "budget": None if budget is None else str(budget), "models": models}
         headers = {"authorization": f"Bearer {self.secrets['admin']}"}
         answer = requests.post(f"{self.gateway_url}/v1/keys", json=body, headers=headers, timeout=30)
         if answer.status_code != 201:

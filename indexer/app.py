@@ -117,6 +117,10 @@ def create_app(settings: IndexerSettings) -> FastAPI:
     def checks() -> dict[str, Any]:
         return {"data": rows(queries.CHECKS)}
 
+    @app.get("/v1/verifiers")
+    def verifiers() -> dict[str, Any]:
+        return {"data": rows(queries.VERIFIERS)}
+
     @app.get("/v1/holders")
     def holders() -> dict[str, Any]:
         return {"data": [row["account"] for row in rows(queries.HOLDERS)]}

@@ -90,7 +90,8 @@ WITH batch AS (
     FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last
     WHERE %(job)s::text IS NULL OR job_id = %(job)s
 ), judged AS (
-    SELECT *, CASE WHEN dispute = '3' THEN 'convicted' WHEN batch_id IS NULL THEN 'signed' WHEN checks > 0 THEN 'verified'
+    SELECT *, CASE WHEN dispute = '3' THEN 'convicted' WHEN batch_id IS NULL THEN 'signed'
+                   WHEN checks > 0 AND dispute IS DISTINCT FROM '6' THEN 'verified' -- a planted fault was convicted, and its dispute called off
                    ELSE 'anchored' END AS status,
            sum(completion_tokens) OVER (PARTITION BY job_id, layers) AS completion, -- a stage and its replacement did a part each
            sum(prompt_tokens - cached) OVER (PARTITION BY job_id, layers) AS prompt
@@ -126,6 +127,35 @@ WHERE o.name = 'DisputeOpened' ORDER BY dispute_id DESC
 CHECKS = """
 SELECT args ->> 'verifier' AS verifier, (args ->> 'epoch')::bigint AS epoch, (args ->> 'count')::int AS count, args ->> 'root' AS root, tx_hash
 FROM indexer.event WHERE name = 'DutiesPosted' ORDER BY block_number DESC, log_index DESC
+"""
+
+VERIFIERS = """
+WITH member AS (
+    SELECT DISTINCT args ->> 'verifier' AS verifier FROM indexer.event WHERE name = 'VerifierRegistered'
+), duty AS (
+    SELECT args ->> 'verifier' AS verifier, count(*) AS epochs, sum((args ->> 'count')::bigint) AS checks
+    FROM indexer.event WHERE name = 'DutiesPosted' GROUP BY 1
+), plant AS (
+    SELECT args ->> 'verifier' AS verifier, count(*) FILTER (WHERE args ->> 'answer' <> '1') AS drawn,
+           count(*) FILTER (WHERE args ->> 'answer' = '2') AS found, count(*) FILTER (WHERE args ->> 'answer' = '3') AS undecided,
+           count(*) FILTER (WHERE args ->> 'answer' IN ('4', '5')) AS missed, sum((args ->> 'fined')::numeric) AS fined
+    FROM indexer.event WHERE name = 'PlantAnswered' GROUP BY 1
+), accusation AS (
+    SELECT o.args ->> 'challenger' AS verifier, count(*) AS accusations, count(*) FILTER (WHERE c.args ->> 'status' IN ('3', '6')) AS upheld,
+           count(*) FILTER (WHERE c.args ->> 'status' = '4') AS acquitted
+    FROM indexer.event o LEFT JOIN indexer.event c ON c.name = 'DisputeClosed' AND c.args -> 'disputeId' = o.args -> 'disputeId'
+    WHERE o.name = 'DisputeOpened' GROUP BY 1
+), pay AS (
+    SELECT args ->> 'verifier' AS verifier, sum((args ->> 'amount')::numeric) AS paid FROM indexer.event WHERE name = 'VerifierPaid' GROUP BY 1
+)
+SELECT verifier, COALESCE(epochs, 0) AS epochs, COALESCE(checks, 0)::bigint AS checks, COALESCE(drawn, 0) AS plants_drawn,
+       COALESCE(found, 0) AS plants_found, COALESCE(undecided, 0) AS plants_undecided, COALESCE(missed, 0) AS plants_missed,
+       COALESCE(accusations, 0) AS accusations, COALESCE(upheld, 0) AS accusations_upheld, COALESCE(acquitted, 0) AS accusations_acquitted,
+       (found::numeric / NULLIF(drawn, 0))::float AS detection_rate,
+       (COALESCE(acquitted, 0)::numeric / NULLIF(checks, 0))::float AS false_accusation_rate,
+       COALESCE(paid, 0)::text AS paid, COALESCE(fined, 0)::text AS fined
+FROM member LEFT JOIN duty USING (verifier) LEFT JOIN plant USING (verifier) LEFT JOIN accusation USING (verifier) LEFT JOIN pay USING (verifier)
+ORDER BY verifier
 """
 
 HOLDERS = """

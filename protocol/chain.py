@@ -34,6 +34,7 @@ CONTRACTS = (
     "VerifierSet",
     "CommitmentLog",
     "Pins",
+    "Plants",
     "Settlement",
     "Disputes",
     "Contradictions",

@@ -49,6 +49,8 @@ class Dispute:
     challenger: str
     batch_id: int
     number: int
+    job_id: bytes
+    payer: str
     kind: int
     status: int
     round: int
@@ -86,6 +88,8 @@ class DisputeReader:
             state["challenger"],
             claim["batchId"],
             receipt["number"],
+            bytes(receipt["jobId"]),
+            receipt["payer"],
             claim["kind"],
             state["status"],
             state["round"],

@@ -145,7 +145,7 @@ def simulate_washing(market: Market, seed: int) -> float:
 class VerifierMarket:
     """One verifier among ``verifiers``, over ``epochs`` with ``duties`` each. ``pay`` for a posted epoch, ``cost`` of a replay, in FUNC.
 
-    ``planted``: the share of duties that are planted faults, and ``penalty`` for passing one. The contracts have none yet.
+    ``planted``: the share of duties that are planted faults, and ``penalty`` for passing one or having nothing to show: Plants' fine.
     """
 
     epochs: int = 400
@@ -153,14 +153,14 @@ class VerifierMarket:
     pay: float = 2.0
     cost: float = 0.02
     bond: float = 1_000.0
-    planted: float = 0.0
-    penalty: float = 1_000.0
+    planted: float = 0.001
+    penalty: float = 5_000.0
 
 
 def simulate_verifiers(market: VerifierMarket, seed: int) -> dict[str, float]:
-    """Profit of each kind of verifier: one that does its duties, skips them, passes or accuses everything unseen, or copies.
+    """Profit of each kind of verifier: one that does its duties, posts nothing, posts empty roots, passes or accuses everything unseen.
 
-    Copying is passing with another's answer: the commitment to one's own replay comes before rows out are given, so there is nothing to copy.
+    Copying is passing: openings and disputes come after the posting of duties is over, so before that there is nothing to copy.
     """
     source = np.random.default_rng(seed)
     duties = market.epochs * market.duties
@@ -168,7 +168,8 @@ def simulate_verifiers(market: VerifierMarket, seed: int) -> dict[str, float]:
     unseen = market.epochs * market.pay - planted * market.penalty
     return {
         "does its duties": market.epochs * market.pay - duties * market.cost,
-        "skips": 0.0,
+        "posts nothing": 0.0,
+        "posts empty roots": unseen,
         "passes everything": unseen,
         "accuses everything": market.epochs * market.pay - (duties - planted) * market.bond,
     }

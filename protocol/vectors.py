@@ -13,7 +13,8 @@ from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from protocol import bls
-from protocol.duties import is_drawn, replay_commitment
+from protocol.duties import VERDICTS, DutyOpening, DutyResult, is_drawn, replay_commitment
+from protocol.plants import plant_hash
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer, StageReceipt, Voucher, job_id
 from protocol.rows import prompt_root, row_leaf
 from protocol.sampling import SamplingParameters, gumbel_noise, session_seed
@@ -147,7 +148,21 @@ def _sampling() -> dict[str, Any]:
 def _duties() -> dict[str, Any]:
     provider, leaf = to_checksum_address(keccak(b"provider")[:20]), keccak(b"leaf")
     drawn = [is_drawn(keccak(b"signature%d" % i), provider, i, leaf, 500_000, 1, 2) for i in range(64)]
-    return {"provider": provider, "leaf": _hex(leaf), "drawn": [i for i, hit in enumerate(drawn) if hit]}
+    results = [DutyResult(provider, i // 2, i, verdict, keccak(b"commitment%d" % i), keccak(b"opening%d" % i)) for i, verdict in enumerate(VERDICTS)]
+    opening = DutyOpening.of(b"signature", results)
+    cases = []
+    for result in opening.results:
+        _, proof = opening.find(provider, result.number) or (result, [])
+        cases.append({"result": _hex(result.encode()), "proof": [_hex(sibling) for sibling in proof]})
+    return {
+        "provider": provider,
+        "leaf": _hex(leaf),
+        "drawn": [i for i, hit in enumerate(drawn) if hit],
+        "signature": _hex(opening.signature),
+        "root": _hex(opening.root()),
+        "cases": cases,
+        "plant": {"salt": _hex(keccak(b"salt")), "payer": provider, "hash": _hex(plant_hash(keccak(b"salt"), provider, provider))},
+    }
 
 
 def main() -> None:

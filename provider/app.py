@@ -28,6 +28,7 @@ from provider.backing import Backing
 from provider.closing import Closing
 from provider.evidence import EvidenceStore
 from provider.ledger import Ledger
+from provider.planting import Planting
 from provider.retention import Retention
 from provider.server import StageServer
 from provider.session import Signer
@@ -58,6 +59,8 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
     backing, executor = Backing(chain, ledger, chain.settlement_domain), StageExecutor(stage)
     row_bytes = executor.hidden_size * execution.dtype.itemsize
+    disputes = DisputeReader(chain)
+    planting = Planting(chain, account, settings.owner, settings.data_dir / "plants", disputes)
     server = StageServer(
         layers=settings.layer_range,
         model_id=manifest.model_id,
@@ -67,8 +70,9 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         evidence=evidence,
         ledger=ledger,
         backing=backing,
-        access=EvidenceAccess(chain, ledger, settings.owner, DisputeReader(chain)),
+        access=EvidenceAccess(chain, ledger, settings.owner, disputes),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
+        planting=planting,
     )
     tamper(server)
     anchoring = Anchoring(chain, ledger, account, settings.owner)
@@ -85,6 +89,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(anchoring.anchor))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.collect))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 10, lambda: asyncio.to_thread(retention.sweep))),
+        asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(planting.open_convicted))),
     ]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -45,6 +45,7 @@ from provider.backing import Backing
 from provider.closing import Closing
 from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
+from provider.planting import Planting
 from provider.session import Signer, StageSession
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ class StageServer:
     backing: Backing
     access: EvidenceAccess
     closing: Closing
+    planting: Planting
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
     compute: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
 
@@ -116,6 +118,7 @@ class StageServer:
             epoch_in=offer.epoch,
             epoch_out=offer.epoch,
             tokens=request.prompt[offer.prompt_tokens :],
+            plant=await asyncio.to_thread(self.planting.choose, offer),
         )
         self.sessions[offer.job_id] = session
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)

@@ -9,6 +9,7 @@ import torch
 
 from inference.classes import ExecutionClass, rows_from_bytes, rows_to_bytes
 from inference.executor import SessionState, StageExecutor
+from protocol.plants import Plant
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
 from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, last_stage_payload, token_payload
 from protocol.sampling import SamplingParameters, sample
@@ -17,6 +18,7 @@ from protocol.typed import ZERO32, Domain, Signed
 from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest, RouteStop
 from provider import Refused, RootMismatch
 from provider.evidence import EvidenceMeta, SessionFiles
+from provider.planting import spoil
 
 NO_TOKEN = -1
 REPLAY_ROWS = 1024
@@ -55,6 +57,8 @@ class StageSession:
     epoch_in: int
     epoch_out: int
     tokens: list[int]
+    plant: Plant | None = None
+    """A fault on purpose, which this job was chosen for."""
     out: "asyncio.Queue[Frame | None]" = field(default_factory=asyncio.Queue)
     segment: RowTree = field(default_factory=RowTree)
     """Over the rows that the stage before signs for: all of them, or those since it took over."""
@@ -129,7 +133,8 @@ class StageSession:
     def compute(self, rows: torch.Tensor) -> tuple[list[bytes], int]:
         """Run the rows; (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
         out = self.executor.forward(self.cache, rows)
-        payloads = rows_to_bytes(out.rows)
+        sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
+        payloads = rows_to_bytes(sent)
         if not self.is_last:
             return payloads, NO_TOKEN
         assert out.logits is not None

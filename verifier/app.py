@@ -43,7 +43,9 @@ class Service:
         self.evidence = EvidenceClient(self.chain, self.account)
         posting = int(self.chain.call("VerifierSet", "postingEpochs"))
         self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
-        self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence, DisputeReader(self.chain))
+        # Payouts must still be held when the wait is over. A devnet's challenge window is too short for that.
+        waits = posting * int(self.chain.call("VerifierSet", "epochLength")) < int(self.chain.call("CommitmentLog", "challengeWindow"))
+        self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence, DisputeReader(self.chain), waits)
         self.queue = celery_app(settings)
         self.head: tuple[int, bytes | None] = (-1, None)
         self.attested: set[bytes] = set()
@@ -109,11 +111,20 @@ async def serve(settings: VerifierSettings) -> None:
             return web.json_response({"error": "nothing said yet"}, status=404)
         return web.json_response({"epoch": said["epoch"], "value": said["value"], "signature": "0x" + bytes(said["signature"]).hex()})
 
+    async def duties(request: web.Request) -> web.Response:
+        epoch = int(request.match_info["epoch"])
+        if not await asyncio.to_thread(service.duties.may_open, epoch):
+            # Before that a lazy verifier could copy from it.
+            return web.json_response({"error": f"duties of epoch {epoch} are not posted, or others may still post theirs"}, status=404)
+        opening = await asyncio.to_thread(service.store.opening, epoch)
+        return web.json_response({"epoch": epoch, **opening.to_json()})
+
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     page = web.Application()
     page.router.add_get("/v1/statements/{subject:.+}", statement)
+    page.router.add_get(r"/v1/duties/{epoch:\d{1,9}}", duties)
     page.router.add_get("/livez", livez)
     runner = web.AppRunner(page, access_log=None)
     await runner.setup()

@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
 from protocol.chain import Chain
-from protocol.duties import duty_payload, duty_root, is_drawn
+from protocol.duties import duty_payload, is_drawn
 from protocol.members import active_members
 from protocol.trees import BatchTree, batch_leaf
 from protocol.typed import ZERO32
@@ -103,17 +103,21 @@ class Duties:
     def post(self) -> None:
         """Post the root of each epoch whose checks are all done."""
         for epoch in self.store.complete_epochs():
-            results = self.store.results(epoch)
-            root = duty_root(self.store.epoch_signature(epoch), results)
+            opening = self.store.opening(epoch)
             seat = active_members(self.chain, epoch)[self.account.address].index
             try:
-                digest = self.chain.send(self.account, "VerifierSet", "postDuties", epoch, seat, root, len(results))
-                log.info("posted", epoch=epoch, checks=len(results), tx=digest)
+                digest = self.chain.send(self.account, "VerifierSet", "postDuties", epoch, seat, opening.root(), len(opening.results))
+                log.info("posted", epoch=epoch, checks=len(opening.results), tx=digest)
             except Reverted as error:
                 if error.error not in ("DutiesClosed", "AlreadyPosted"):
                     raise
                 log.warning("not posted", epoch=epoch, reason=str(error))
             self.store.mark_posted(epoch)
+
+    def may_open(self, epoch: int) -> bool:
+        """Whether this verifier has posted the epoch and nobody may any more, so that there is nothing left to copy."""
+        posted = self.chain.call("VerifierSet", "dutyRoot", epoch, self.account.address) != ZERO32
+        return posted and not self.chain.call("VerifierSet", "dutiesOpen", epoch)
 
     def claim(self) -> None:
         """Take the pay of epochs whose posting is over, and what disputes owe."""

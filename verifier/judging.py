@@ -53,6 +53,8 @@ class Judging:
     store: Store
     evidence: EvidenceClient
     disputes: DisputeReader
+    waits: bool = False
+    """Whether a dispute is opened only when the duties of its epoch are closed, so that nobody can copy from it what a check finds."""
     _over: set[tuple[int, int]] = field(default_factory=set)
     """(dispute, round) whose fee was taken or is not this verifier's."""
 
@@ -60,6 +62,8 @@ class Judging:
         """Challenge each duty that failed, with a bond, unless somebody else has already. ``receipts_of(provider, batch)`` lists a batch."""
         for row in self.store.to_dispute():
             provider, number, batch_id = row["provider"], row["number"], row["batch_id"]
+            if self.waits and self.chain.call("VerifierSet", "dutiesOpen", row["epoch"]):
+                continue
             receipts: list[StageReceipt] = receipts_of(provider, batch_id)
             index = next(i for i, receipt in enumerate(receipts) if receipt.number == number)
             proof = BatchTree([receipt.struct_hash() for receipt in receipts]).proof(index)

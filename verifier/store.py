@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from protocol.database import Pool
-from protocol.duties import DutyResult
+from protocol.duties import DutyOpening, DutyResult
 
 LEASE_SECONDS = 40
 RETRY_SECONDS = 3
@@ -132,17 +132,19 @@ class Store:
         )
         return [int(row["epoch"]) for row in rows]
 
-    def results(self, epoch: int) -> list[DutyResult]:
+    def opening(self, epoch: int) -> DutyOpening:
+        """What this verifier's root of the epoch is made of: its signature and the checks that are done."""
         rows = self._all(
             "SELECT * FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1 AND verdict IS NOT NULL",
             self.verifier,
             epoch,
         )
         zero = bytes(32)
-        return [
+        results = (
             DutyResult(r["provider"], r["batch_id"], r["number"], r["verdict"], bytes(r["commitment"] or zero), bytes(r["opening"] or zero))
             for r in rows
-        ]
+        )
+        return DutyOpening.of(self.epoch_signature(epoch), results)
 
     def mark_posted(self, epoch: int, posted: bool = True) -> None:
         self._run("UPDATE verifier.epoch SET posted = %s WHERE verifier = %s AND epoch = %s", posted, self.verifier, epoch)

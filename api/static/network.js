@@ -61,9 +61,9 @@ function pipeline(name, modelId, providers, live) {
 }
 
 async function refresh() {
-  const what = ["live", "providers", "jobs?limit=12", "batches?limit=12", "checks", "disputes"];
+  const what = ["live", "providers", "jobs?limit=12", "batches?limit=12", "checks", "disputes", "verifiers"];
   const [live, ...lists] = await Promise.all(what.map(get));
-  const [providers, jobs, batches, checks, disputes] = lists.map((answer) => answer.data);
+  const [providers, jobs, batches, checks, disputes, verifiers] = lists.map((answer) => answer.data);
   $("figures").replaceChildren(
     figure(live.block ?? "?", "block"),
     figure(live.tokens_per_second.toFixed(1), "tokens a second"),
@@ -76,6 +76,9 @@ async function refresh() {
   table("providers", ["provider", "layers", "hardware", "stake", "delegated", "earned", "receipts", "slashed", "state"],
     providers.map((p) => [mono(p.provider), p.offers.map((o) => `${o.firstLayer}–${o.endLayer}`).join(", "), gpu(p), func(p.stake, 2), func(p.delegated ?? "0", 2), func(p.paid, 4), p.receipts, func(p.slashed, 2), stateOf(p, live)]),
     "No provider has registered yet.");
+  table("verifiers", ["verifier", "epochs", "checks", "planted faults found", "accusations upheld", "false", "earned", "fined"],
+    verifiers.map((v) => [mono(v.verifier), v.epochs, v.checks, v.plants_drawn ? `${v.plants_found} of ${v.plants_drawn}` : "none drawn", `${v.accusations_upheld} of ${v.accusations}`, v.accusations_acquitted, func(v.paid, 4), func(v.fined, 2)]),
+    "No verifier has registered yet.");
   table("jobs", ["job", "tokens", "cost", "status"],
     jobs.map((job) => [mono(job.job_id), `${job.prompt_tokens} + ${job.completion_tokens}`, func(job.amount, 4), badge(job.status)]), "No job yet.");
   table("batches", ["provider", "batch", "receipts", "amount", "transaction"],

@@ -12,6 +12,7 @@ import {Roles} from "../src/access/Roles.sol";
 import {Contradictions} from "../src/dispute/Contradictions.sol";
 import {Disputes} from "../src/dispute/Disputes.sol";
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
+import {IPlants} from "../src/interfaces/IPlants.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
 import {PaymentEscrow} from "../src/market/PaymentEscrow.sol";
 import {Settlement} from "../src/market/Settlement.sol";
@@ -22,6 +23,7 @@ import {Staking} from "../src/staking/Staking.sol";
 import {FuncToken} from "../src/token/FuncToken.sol";
 import {CommitmentLog} from "../src/verify/CommitmentLog.sol";
 import {Pins} from "../src/verify/Pins.sol";
+import {Plants} from "../src/verify/Plants.sol";
 import {VerifierSet} from "../src/verify/VerifierSet.sol";
 
 /// @notice All contracts of a deployment, and the steps that make one; the tests deploy by the same steps.
@@ -52,6 +54,7 @@ abstract contract Deployment is CommonBase {
         uint16 treasuryBps;
         uint16 burnBps;
         IDisputes.Parameters disputes;
+        IPlants.Terms plants;
     }
 
     AccessManager public access;
@@ -68,6 +71,7 @@ abstract contract Deployment is CommonBase {
     Disputes public disputes;
     Contradictions public contradictions;
     Pins public pins;
+    Plants public plants;
 
     error TooShort(string period, uint256 has, uint256 needs);
 
@@ -89,18 +93,20 @@ abstract contract Deployment is CommonBase {
         disputes = Disputes(_at(deployer, nonce + 11));
         contradictions = Contradictions(_at(deployer, nonce + 12));
         pins = Pins(_at(deployer, nonce + 13));
+        plants = Plants(_at(deployer, nonce + 14));
 
         access = new AccessManager(deployer);
         timelock = new TimelockController(p.timelockDelay, _one(governor), _one(governor), address(0));
         token = new FuncToken(treasury);
         _createBase(p);
         _createMarket(treasury, p);
-        _govern(deployer, guardian, p);
+        _govern(deployer, guardian, treasury, p);
     }
 
     function _createBase(Params memory p) private {
         address authority = address(access);
-        Staking.Wiring memory w = Staking.Wiring(token, commitments, address(disputes), address(settlement), address(rewards));
+        Staking.Wiring memory w =
+            Staking.Wiring(token, commitments, address(disputes), address(settlement), address(rewards), address(plants));
         _created(address(new Staking(authority, w, p.unbondingPeriod)), address(staking));
         _created(address(new VerifierSet(authority, staking, p.minimumVerifierStake, p.times, p.committeeSize)), address(verifiers));
         _created(address(new ModelRegistry(authority, verifiers, p.commitDelay, p.deprecationDelay)), address(models));
@@ -124,15 +130,18 @@ abstract contract Deployment is CommonBase {
             address(settlement)
         );
         _created(address(new RewardPool(authority, token, staking, address(settlement), p.rewardEpoch, p.emission)), address(rewards));
-        Disputes.Wiring memory d =
-            Disputes.Wiring(token, staking, providers, models, commitments, verifiers, settlement, address(contradictions));
+        Disputes.Wiring memory d = Disputes.Wiring(
+            token, staking, providers, models, commitments, verifiers, settlement, address(contradictions), address(plants)
+        );
         _created(address(new Disputes(authority, d, p.disputes)), address(disputes));
         _created(address(new Contradictions(commitments, providers, disputes)), address(contradictions));
         _created(address(new Pins(commitments, verifiers, p.pinWindow, p.retention)), address(pins));
+        Plants.Wiring memory l = Plants.Wiring(token, staking, commitments, verifiers, pins, disputes);
+        _created(address(new Plants(authority, l, p.plants)), address(plants));
     }
 
     /// @dev The timelock governs: parameters after its own delay, roles after one that is longer than unbonding and thawing.
-    function _govern(address deployer, address guardian, Params memory p) private {
+    function _govern(address deployer, address guardian, address treasury, Params memory p) private {
         address[5] memory guarded = [address(staking), address(verifiers), address(models), address(providers), address(escrow)];
         for (uint256 i; i < guarded.length; ++i) {
             access.setTargetFunctionRole(guarded[i], _selector(Guarded.pause.selector), Roles.GUARDIAN);
@@ -141,7 +150,9 @@ abstract contract Deployment is CommonBase {
         access.setTargetFunctionRole(address(rewards), _selector(RewardPool.setEmission.selector), Roles.GOVERNANCE);
         access.setTargetFunctionRole(address(disputes), _selector(Disputes.setParameters.selector), Roles.GOVERNANCE);
         access.setTargetFunctionRole(address(disputes), _selector(Disputes.cancel.selector), Roles.GOVERNANCE);
+        access.setTargetFunctionRole(address(plants), _selector(Plants.note.selector), Roles.PLANTER);
         access.grantRole(Roles.GUARDIAN, guardian, 0);
+        access.grantRole(Roles.PLANTER, treasury, 0);
         access.grantRole(Roles.GOVERNANCE, address(timelock), 0);
         access.grantRole(access.ADMIN_ROLE(), address(timelock), uint32(p.adminDelay));
         access.renounceRole(access.ADMIN_ROLE(), deployer);
@@ -151,6 +162,9 @@ abstract contract Deployment is CommonBase {
     function _requireLifetimes(Params memory p) private pure {
         uint256 judged = uint256(p.disputes.disputeWindow) + 2 * p.disputes.verdictPeriod + p.disputes.appealPeriod;
         _atLeast("unbondingPeriod", p.unbondingPeriod, p.challengeWindow + judged + p.safetyMargin);
+        _atLeast("unbondingPeriod", p.unbondingPeriod, p.challengeWindow + judged + 2 * p.plants.answerWindow);
+        // A planter asks once nobody can post any more, or a lazy verifier would learn what it should have found.
+        _atLeast("plantAnswerWindow", p.plants.answerWindow, (p.times.postingEpochs + 1) * p.times.epochLength);
         _atLeast("challengeWindow", p.challengeWindow, p.safetyMargin + p.times.epochLength);
         _atLeast("disputeWindow", p.disputes.disputeWindow, p.challengeWindow);
         _atLeast("retention", p.retention, judged);
@@ -218,6 +232,7 @@ contract Deploy is Script, Deployment {
         o.serialize("VerifierSet", address(verifiers));
         o.serialize("CommitmentLog", address(commitments));
         o.serialize("Pins", address(pins));
+        o.serialize("Plants", address(plants));
         o.serialize("Settlement", address(settlement));
         o.serialize("Contradictions", address(contradictions));
         string memory json = o.serialize("Disputes", address(disputes));
@@ -264,6 +279,12 @@ contract Deploy is Script, Deployment {
             evidencePeriod: uint32(json.readUint(".evidencePeriod")),
             verdictPeriod: uint32(json.readUint(".verdictPeriod")),
             appealPeriod: uint32(json.readUint(".appealPeriod"))
+        });
+        p.plants = IPlants.Terms({
+            bounty: uint96(json.readUint(".plantBounty")),
+            fine: uint96(json.readUint(".plantFine")),
+            answerWindow: uint64(json.readUint(".plantAnswerWindow")),
+            lifetime: p.unbondingPeriod
         });
     }
 }

@@ -22,6 +22,7 @@ def economics_(
     window: Annotated[int, typer.Option(help="jobs whose payout is held at any time")] = 2_000,
     stake: Annotated[float | None, typer.Option(help="FUNC that a proven lie costs; that of --parameters where none is given")] = None,
     parameters: Annotated[Path, typer.Option(help="parameter file of a network")] = Path("deploy/params/production.json"),
+    planted: Annotated[float, typer.Option(help="share of a verifier's duties that are planted faults")] = VerifierMarket.planted,
     seed: Annotated[int, typer.Option(help="of the simulation")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="one line of JSON")] = False,
 ) -> None:
@@ -31,6 +32,8 @@ def economics_(
     for name, value, least, most in (("--audit-rate", audit_rate, 0, 100), ("--detection", detection, 0, 1), ("--price", price, 0, 1e12)):
         if not least < value <= most:
             raise FuncnetError(f"{name} {value} is not above {least} and at most {most}")
+    if not 0 <= planted <= 1:
+        raise FuncnetError(f"--planted {planted} is not a share; give 0 to 1")
     if window < 1:
         raise FuncnetError(f"--window {window} is not a number of jobs; give at least 1")
     given = json.loads(parameters.read_text())
@@ -55,7 +58,8 @@ def economics_(
         for name, strategy in economics.PROVIDERS.items()
     }
     earned["washes trades"] = economics.averages([economics.simulate_washing(market, seed * 10_000 + run) for run in range(RUNS)])
-    judges = economics.simulate_verifiers(VerifierMarket(), seed)
+    duties = VerifierMarket(planted=planted, penalty=given["plantFine"] / FUNC, bond=given["disputeBond"] / FUNC)
+    judges = economics.simulate_verifiers(duties, seed)
     best = max(earned, key=lambda name: earned[name][0])
     report = {
         "honesty_pays": terms.honesty_pays,
@@ -66,7 +70,7 @@ def economics_(
         "providers": {name: {"profit": mean, "error": error} for name, (mean, error) in earned.items()},
         "best_provider": best,
         "verifiers": judges,
-        "least_planted": economics.least_planted(VerifierMarket()),
+        "least_planted": economics.least_planted(duties),
     }
     if as_json:
         print(json.dumps(report))
@@ -76,7 +80,7 @@ def economics_(
     print(f"\n{RUNS} simulated markets, FUNC after {market.epochs} epochs:")
     for name, (mean, error) in sorted(earned.items(), key=lambda item: -item[1][0]):
         print(f"  {name:34} {mean:>12,.1f} ± {error:,.1f}")
-    print("\nA verifier's, without planted faults:")
+    print(f"\nA verifier's, with {planted:.2%} of its duties planted faults:")
     for name, profit in sorted(judges.items(), key=lambda item: -item[1]):
         print(f"  {name:34} {profit:>12,.1f}")
-    print(f"  Passing everything loses once {report['least_planted']:.2g} of the duties are planted faults. The contracts have none yet.")
+    print(f"  Passing everything loses to doing them from a share of {report['least_planted']:.2g} on.")

@@ -104,7 +104,7 @@ def test_chat__wrong_key__says_so(page: Page, network: Network) -> None:
 def test_network_page__shows_stages_jobs_batches_and_checks(page: Page, network: Network) -> None:
     page.goto(f"{network.gateway_url}/network")
     expect(page.locator(".stage")).to_have_count(len(network.plans))
-    for listing in ("providers", "jobs", "batches", "checks"):
+    for listing in ("providers", "verifiers", "jobs", "batches", "checks"):
         expect(page.locator(f"#{listing} tbody tr").first).to_be_visible()
     expect(page.locator("#disputes")).to_contain_text("No provider was ever accused")
     page.screenshot(path=SHOTS / "network-light.png", full_page=True)

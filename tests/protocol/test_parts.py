@@ -7,7 +7,7 @@ from eth_account import Account
 from eth_hash.auto import keccak
 
 from protocol import BadSignature, KeystoreError, SettingsError
-from protocol.duties import DutyResult, duty_root, is_drawn
+from protocol.duties import DutyOpening, DutyResult, is_drawn
 from protocol.keystore import LIGHT_SCRYPT_N, create_keystore, read_account, read_keystore
 from protocol.receipts import StageReceipt, Voucher, job_cost
 from protocol.settings import GatewaySettings, ProviderSettings
@@ -141,5 +141,17 @@ def test_duty_root__order_of_results__does_not_matter_but_a_verdict_does() -> No
     a = DutyResult("0x" + "11" * 20, 0, 1, "PASS", bytes(32), bytes(32))
     b = DutyResult("0x" + "11" * 20, 0, 2, "PASS", bytes(32), bytes(32))
     changed = DutyResult("0x" + "11" * 20, 0, 2, "FAIL", bytes(32), bytes(32))
-    assert duty_root(b"s", [a, b]) == duty_root(b"s", [b, a])
-    assert duty_root(b"s", [a, b]) != duty_root(b"s", [a, changed])
+    assert DutyOpening.of(b"s", [a, b]).root() == DutyOpening.of(b"s", [b, a]).root()
+    roots = [DutyOpening.of(s, r).root() for s, r in ((b"s", [a, b]), (b"s", [a, changed]), (b"t", [a, b]), (b"s", [a]), (b"s", []))]
+    assert len(set(roots)) == len(roots)
+
+
+def test_duty_opening__as_json__is_the_same_again_and_finds_a_result() -> None:
+    a, b = (DutyResult("0x" + "11" * 20, 0, number, "FAIL", keccak(b"c"), keccak(b"o")) for number in (1, 2))
+    opening = DutyOpening.from_json(DutyOpening.of(b"s", [b, a]).to_json())
+    assert opening == DutyOpening.of(b"s", [a, b])
+    found = opening.find(b.provider, 2)
+    assert found is not None and found[0] == b
+    assert opening.find(b.provider, 3) is None
+    with pytest.raises(ValueError, match="MAYBE"):
+        DutyResult(a.provider, 0, 1, "MAYBE", bytes(32), bytes(32)).encode()

@@ -8,4 +8,6 @@ library Roles {
     uint64 internal constant GUARDIAN = 1;
     /// @dev The timelock: sets parameters within their bounds and may cancel a slash of a small network.
     uint64 internal constant GOVERNANCE = 2;
+    /// @dev May note planted faults, which it pays for: the treasury, and whom governance adds.
+    uint64 internal constant PLANTER = 3;
 }

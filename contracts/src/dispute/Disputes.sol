@@ -37,6 +37,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         IVerifierSet verifiers;
         ISettlement settlement;
         address contradictions;
+        address plants;
     }
 
     struct Evidence {
@@ -59,6 +60,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     IVerifierSet public immutable verifiers;
     ISettlement public immutable settlement;
     address public immutable contradictions;
+    address public immutable plants;
 
     Parameters[] private _parameters;
     Dispute[] private _disputes;
@@ -78,6 +80,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         verifiers = w.verifiers;
         settlement = w.settlement;
         contradictions = w.contradictions;
+        plants = w.plants;
         _set(parameters_);
     }
 
@@ -182,15 +185,16 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
 
     /// @inheritdoc IDisputes
     function cancel(bytes32 evidenceId) external restricted {
-        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Judged);
-        Dispute memory m = d;
-        uint256 judges = LibBit.popCount(verifiers.fullPanel(m.epoch, m.challenger).seats);
+        (, Dispute storage d) = _find(evidenceId, Status.Judged);
+        uint256 judges = LibBit.popCount(verifiers.fullPanel(d.epoch, d.challenger).seats);
         require(judges < verifiers.SMALL_NETWORK(), NotSmall(judges));
-        require(m.outcome != Outcome.Innocent, BadOutcome(m.outcome));
-        d.status = Status.Cancelled;
-        _returnBonds(disputeId, m);
-        staking.unfreeze(m.provider, m.frozen);
-        emit DisputeClosed(_next(), disputeId, m.provider, Status.Cancelled, 0, 0);
+        _callOff(evidenceId);
+    }
+
+    /// @inheritdoc IDisputes
+    function callOff(bytes32 evidenceId) external returns (address challenger) {
+        require(msg.sender == plants, NotAllowed(msg.sender));
+        return _callOff(evidenceId);
     }
 
     /// @inheritdoc IDisputes
@@ -275,6 +279,18 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         require(MerkleProof.verifyCalldata(proof, b.root, ReceiptLib.leaf(receipt)), NotAnchored());
         require(block.timestamp <= b.anchoredAt + window, WindowOver(b.anchoredAt + window));
         return b.root;
+    }
+
+    /// @dev Ends a dispute that went against the provider without carrying it out.
+    function _callOff(bytes32 evidenceId) private returns (address) {
+        (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Judged);
+        Dispute memory m = d;
+        require(m.outcome != Outcome.Innocent, BadOutcome(m.outcome));
+        d.status = Status.Cancelled;
+        _returnBonds(disputeId, m);
+        staking.unfreeze(m.provider, m.frozen);
+        emit DisputeClosed(_next(), disputeId, m.provider, Status.Cancelled, 0, 0);
+        return m.challenger;
     }
 
     /// @dev One dispute over an evidence id at a time, two at most, none after a verdict.

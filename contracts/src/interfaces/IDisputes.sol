@@ -12,7 +12,7 @@ import {ReceiptLib} from "../libraries/ReceiptLib.sol";
 ///   Open(committee) --verdict--> Judged --appeal--> Open(appeal) --verdict--> Judged --execute--> Guilty or Innocent
 ///        |  no quorum                 `--execute (appeal period over)--> Guilty or Innocent
 ///        `--escalate--> Open(full set) --verdict--> Judged        any Open past its deadline but the first --expire--> Expired
-///   Judged in a small network --cancel (governance)--> Cancelled
+///   Judged in a small network --cancel (governance)--> Cancelled       Judged, of a plant --callOff (Plants)--> Cancelled
 interface IDisputes {
     enum Kind {
         None,
@@ -143,6 +143,9 @@ interface IDisputes {
 
     /// @notice Calls off a slash of a small network before it is carried out; bonds return. Governance only; nobody can impose one.
     function cancel(bytes32 evidenceId) external;
+
+    /// @notice Calls off a verdict against a provider whose fault was planted; bonds return. Plants only.
+    function callOff(bytes32 evidenceId) external returns (address challenger);
 
     /// @notice Pays the caller its share of a round's fee: it sat at `seat` and signed.
     function claimFee(uint256 disputeId, Round round, uint256 seat) external;

@@ -97,7 +97,7 @@ interface IStaking {
     /// @notice Closes a hold and lets go of what it froze. Disputes only.
     function unfreeze(address account, uint96 amount) external;
 
-    /// @notice Takes up to `amount`; `beneficiaryBps` of it, rounded down, goes to `beneficiary`, the rest is burned. Disputes only.
+    /// @notice Takes up to `amount`; `beneficiaryBps` of it, rounded down, goes to `beneficiary`, the rest is burned. Disputes and Plants only.
     function slash(address account, uint96 amount, address beneficiary, uint16 beneficiaryBps) external returns (uint96 taken);
 
     /// @notice Burns what slashes have left to burn. Anybody may.

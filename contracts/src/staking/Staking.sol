@@ -32,6 +32,7 @@ contract Staking is IStaking, Ledgered, Guarded {
         address disputes;
         address settlement;
         address rewards;
+        address plants;
     }
 
     /// @dev What unbonds from a pool in one bucket.
@@ -51,6 +52,7 @@ contract Staking is IStaking, Ledgered, Guarded {
     address public immutable disputes;
     address public immutable settlement;
     address public immutable rewards;
+    address public immutable plants;
     uint64 public immutable unbondingPeriod;
     uint64 public immutable bucketWidth;
 
@@ -73,6 +75,7 @@ contract Staking is IStaking, Ledgered, Guarded {
         disputes = w.disputes;
         settlement = w.settlement;
         rewards = w.rewards;
+        plants = w.plants;
         unbondingPeriod = unbondingPeriod_;
         bucketWidth = (unbondingPeriod_ + BUCKETS - 1) / BUCKETS;
     }
@@ -204,11 +207,8 @@ contract Staking is IStaking, Ledgered, Guarded {
     }
 
     /// @inheritdoc IStaking
-    function slash(address account, uint96 amount, address beneficiary, uint16 beneficiaryBps)
-        external
-        only(disputes)
-        returns (uint96 taken)
-    {
+    function slash(address account, uint96 amount, address beneficiary, uint16 beneficiaryBps) external returns (uint96 taken) {
+        require(msg.sender == disputes || msg.sender == plants, NotAllowed(msg.sender));
         Slash memory s;
         uint96 left = _slashOwn(account, amount);
         s.fromPool = _slashPool(account, left);

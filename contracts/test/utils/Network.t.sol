@@ -14,6 +14,7 @@ import {IDisputes} from "../../src/interfaces/IDisputes.sol";
 import {IModelRegistry} from "../../src/interfaces/IModelRegistry.sol";
 import {IPaymentEscrow} from "../../src/interfaces/IPaymentEscrow.sol";
 import {IPins} from "../../src/interfaces/IPins.sol";
+import {IPlants} from "../../src/interfaces/IPlants.sol";
 import {IProviderRegistry} from "../../src/interfaces/IProviderRegistry.sol";
 import {IRewardPool} from "../../src/interfaces/IRewardPool.sol";
 import {ISettlement} from "../../src/interfaces/ISettlement.sol";
@@ -31,6 +32,7 @@ import {Staking} from "../../src/staking/Staking.sol";
 import {FuncToken} from "../../src/token/FuncToken.sol";
 import {CommitmentLog} from "../../src/verify/CommitmentLog.sol";
 import {Pins} from "../../src/verify/Pins.sol";
+import {Plants} from "../../src/verify/Plants.sol";
 import {VerifierSet} from "../../src/verify/VerifierSet.sol";
 import {Bls} from "./Bls.sol";
 import {TestDeployment} from "./TestDeployment.sol";
@@ -51,6 +53,7 @@ abstract contract Network is Test {
     Disputes internal disputes;
     Contradictions internal contradictions;
     Pins internal pins;
+    Plants internal plants;
 
     uint256 internal constant VERIFIERS = 3;
     uint96 internal constant STAKE = 20_000 ether;
@@ -76,6 +79,7 @@ abstract contract Network is Test {
         (staking, rewards, providers, models) = (d.staking(), d.rewards(), d.providers(), d.models());
         (escrow, settlement, verifiers) = (d.escrow(), d.settlement(), d.verifiers());
         (commitments, pins, disputes, contradictions) = (d.commitments(), d.pins(), d.disputes(), d.contradictions());
+        plants = d.plants();
         (operator, operatorKey) = makeAddrAndKey("operator");
         (gateway, gatewayKey) = makeAddrAndKey("gateway");
     }
@@ -103,6 +107,7 @@ abstract contract Network is Test {
         p.treasuryBps = 200;
         p.burnBps = 100;
         p.disputes = _disputeParameters();
+        p.plants = IPlants.Terms({bounty: 200 ether, fine: 1_000 ether, answerWindow: 40, lifetime: 1_000});
     }
 
     function _disputeParameters() internal pure returns (IDisputes.Parameters memory) {

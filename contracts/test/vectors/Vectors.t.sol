@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {stdJson} from "forge-std/StdJson.sol";
 
+import {IPlants} from "../../src/interfaces/IPlants.sol";
 import {ISettlement} from "../../src/interfaces/ISettlement.sol";
 import {BLS12381} from "../../src/libraries/BLS12381.sol";
 import {ReceiptLib} from "../../src/libraries/ReceiptLib.sol";
@@ -106,6 +107,21 @@ contract VectorsTest is Network {
         assertEq(keccak256(abi.encode(ids.readBytes32(".manifestRoot"))), ids.readBytes32(".modelId"));
         bytes32 job = keccak256(abi.encode(ids.readAddress(".gateway"), ids.readUint(".nonce"), ids.readBytes32(".requestHash")));
         assertEq(job, ids.readBytes32(".jobId"));
+    }
+
+    function test_duties__vectors__results_roots_and_plants_are_the_contracts() public view {
+        string memory json = vm.readFile("protocol/vectors/duties.json");
+        for (uint256 i; i < 4; ++i) {
+            string memory at = string.concat(".cases[", vm.toString(i), "]");
+            IPlants.Result memory result = abi.decode(json.readBytes(string.concat(at, ".result")), (IPlants.Result));
+            assertEq(uint8(result.verdict), i + 1);
+            bytes32 leaf = keccak256(bytes.concat(keccak256(abi.encode(result))));
+            bytes32 tree = MerkleProof.processProof(json.readBytes32Array(string.concat(at, ".proof")), leaf);
+            assertEq(keccak256(abi.encode(keccak256(json.readBytes(".signature")), tree)), json.readBytes32(".root"));
+        }
+        address provider = json.readAddress(".provider");
+        bytes32 hash = plants.hashOf(json.readBytes32(".plant.salt"), provider, json.readAddress(".plant.payer"));
+        assertEq(hash, json.readBytes32(".plant.hash"));
     }
 
     function _read(string memory json, string memory at) private pure returns (ReceiptLib.Receipt memory r) {

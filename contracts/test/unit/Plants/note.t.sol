@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import "./Planted.sol";
+
+abstract contract PlantsNote is Planted {
+    function test_note__takes_the_bounty__and_returns_it_after_its_lifetime() public {
+        _note();
+        assertEq(plants.ledger(), BOUNTY);
+        assertEq(token.balanceOf(address(plants)), BOUNTY);
+        vm.expectRevert(abi.encodeWithSelector(IPlants.AlreadyNoted.selector, plantHash));
+        plants.note(plantHash);
+        vm.expectPartialRevert(IPlants.NotYet.selector);
+        plants.withdraw(plantHash);
+        skip(1_001);
+        vm.prank(owner);
+        vm.expectRevert(abi.encodeWithSelector(IPlants.NotPlanter.selector, owner));
+        plants.withdraw(plantHash);
+        plants.withdraw(plantHash);
+        assertEq(plants.ledger(), 0);
+        vm.expectRevert(abi.encodeWithSelector(IPlants.NotPlanter.selector, address(this)));
+        plants.withdraw(plantHash);
+        vm.expectRevert(abi.encodeWithSelector(IPlants.AlreadyNoted.selector, plantHash));
+        plants.note(plantHash);
+    }
+
+    function test_note__by_another__reverts() public {
+        vm.prank(owner);
+        vm.expectRevert();
+        plants.note("hash");
+    }
+
+    function test_terms__without_bounty_fine_or_window__revert() public {
+        Plants.Wiring memory w = Plants.Wiring(token, staking, commitments, verifiers, pins, disputes);
+        IPlants.Terms[3] memory bad = [IPlants.Terms(0, 1, 1, 1), IPlants.Terms(1, 0, 1, 1), IPlants.Terms(1, 1, 0, 1)];
+        for (uint256 i; i < 3; ++i) {
+            vm.expectRevert(IPlants.BadTerms.selector);
+            new Plants(address(access), w, bad[i]);
+        }
+        assertEq(plants.terms().fine, FINE);
+    }
+}

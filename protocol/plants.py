@@ -1,0 +1,73 @@
+"""Planted faults: jobs with a fault on purpose, by which the verifiers are checked. Design section 4, "Verifiers are checked too"."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from eth_abi import encode as abi_encode
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from eth_utils.address import is_checksum_address
+
+from protocol import ProtocolError
+from protocol.chain import Chain
+from protocol.keystore import write_secret
+
+
+class Answer(IntEnum):
+    """Plants.Answer: what a verifier's duty root says of a plant."""
+
+    NONE = 0
+    NOT_DRAWN = 1
+    FOUND = 2
+    UNDECIDED = 3
+    PASSED = 4
+    SILENT = 5
+
+
+def plant_hash(salt: bytes, provider: str, payer: str) -> bytes:
+    """What is noted on chain before the job: it tells nobody who is to lie, and to whom."""
+    return keccak(abi_encode(["bytes32", "address", "address"], [salt, provider, payer]))
+
+
+def sign_consent(chain: Chain, payer: LocalAccount, digest: bytes) -> bytes:
+    """A payer's word (EIP-191) that a job of its own may be planted: without it a plant could shield a lie to somebody else."""
+    message = keccak(abi_encode(["uint256", "address", "bytes32"], [chain.deployment.chain_id, chain.address("Plants"), digest]))
+    return bytes(payer.sign_message(encode_defunct(message)).signature)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A planted fault as the planter hands it to the provider: whoever has it may open the plant, so it is kept like a key until then."""
+
+    provider: str
+    payer: str
+    salt: bytes
+    consent: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return plant_hash(self.salt, self.provider, self.payer)
+
+    def write(self, path: Path) -> None:
+        """With mode 0600. Raises FileExistsError."""
+        body = {name: "0x" + value.hex() if isinstance(value, bytes) else value for name, value in asdict(self).items()}
+        write_secret(path, json.dumps(body))
+
+    @classmethod
+    def read(cls, path: Path) -> "Plant":
+        """Raises ProtocolError for a file that is not there or holds no plant."""
+        try:
+            body = json.loads(path.read_text())
+            plant = cls(body["provider"], body["payer"], _bytes(body["salt"]), _bytes(body["consent"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ProtocolError(f"{path} holds no plant ({error}); give a file that `funcnet plant note` wrote") from error
+        if not is_checksum_address(plant.provider) or not is_checksum_address(plant.payer) or len(plant.salt) != 32:
+            raise ProtocolError(f"{path} holds no plant: its addresses or its salt are malformed")
+        return plant
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))

@@ -1,0 +1,46 @@
+"""A verifier that accuses unseen: judges who look acquit, and each accusation costs it its bond. Last of all, since it never stops by itself."""
+
+import openai
+
+from funcnet.network import Network
+from protocol.disputes import Status
+from tests.network.test_api import ask, extra
+
+ACCUSER = "verifier-2"
+
+
+def test_accuser__of_honest_work__loses_its_bond_to_the_accused(network: Network) -> None:
+    chain = network.chain
+    before = {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"]}
+    for name in ("provider-1", "provider-3"):
+        if name not in network.supervisor.processes:
+            network.start_provider(name)
+            network.wait_provider(name)
+    network.restart_verifier(2, "accuses-all")
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    accuser, bond = network.address(ACCUSER), chain.call("Disputes", "parameters")[0]
+    stakes: dict[str, int] = {}
+
+    def served() -> bool:
+        try:
+            told = extra(ask(client, max_tokens=2))
+        except openai.APIError:
+            return False
+        stakes.update({(p := entry["receipt"]["message"]["provider"]): chain.call("Staking", "stakeOf", p) for entry in told["receipts"]})
+        return True
+
+    network.wait(served, 120, "a job of honest stages")
+
+    def acquitted() -> list[dict[str, object]]:
+        found = [d for d in network.indexed("/v1/disputes")["data"] if d["dispute_id"] not in before and d["challenger"] == accuser]
+        return [d for d in found if d["status"] == Status.INNOCENT]
+
+    network.wait(acquitted, 240, "an acquittal")
+    for account, stake in stakes.items():
+        assert chain.call("Staking", "stakeOf", account) >= stake
+    provider = str(acquitted()[0]["provider"])
+    fee = chain.call("Disputes", "parameters")[5]
+    assert chain.call("Disputes", "owed", provider) >= bond - fee
+    shown = next(entry for entry in network.indexed("/v1/verifiers")["data"] if entry["verifier"] == accuser)
+    assert shown["accusations_acquitted"] >= 1
+    assert shown["false_accusation_rate"] > 0
