@@ -19,7 +19,7 @@ from scipy import stats
 
 from inference.calibrate import cut_ranges, read_tolerances
 from inference.classes import ExecutionClass, rows_to_bytes, to_float32
-from inference.compare import Rows, StageTolerance, Verdict, findings, judge
+from inference.compare import Rows, StageTolerance, Verdict, drift_score, findings, judge
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, Sampler, decode, encode
 from inference.loader import load_stage
@@ -29,6 +29,7 @@ from protocol.rows import row_leaf
 from protocol.sampling import SamplingParameters, sample
 from protocol.trees import RowTree
 from tests.adversaries.compute import COMPUTE, INT4, round_weights
+from verifier.drift import ALARM, cusum
 
 FOLDER = Path(".funcnet/models/smollm2-135m-instruct")
 CLASS = "bfloat16/sdpa"
@@ -39,6 +40,7 @@ SINGLE_TOKENS = 64
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LONG_PROMPT = 96
 ANCHORED_JOBS = 50
+MOST_CHECKS = 1_000
 
 WITHIN_8 = ("int4-weights", "int6-weights", "fp8-weights", "int8-weights", "kv-fp8", "kv-int8", "low-rank", "int4-one-layer")
 AT_ONCE = ("swapped-layers", "shifted-rows", "other-job", "constant-row", "cached-answer")
@@ -55,6 +57,8 @@ class Checked:
     tokens: int
     verdicts: dict[int, list[Verdict]]
     """By number of tokens, for each stage."""
+    scores: list[float]
+    """Each stage's part in its provider's drift, after all tokens."""
 
     @property
     def detected_at(self) -> int | None:
@@ -108,7 +112,8 @@ class Bench:
                 margins = self.replayers[i].margins(claimed[job.first :], job.tokens, job.first, job.job.sampling)
         total = len(job.tokens)
         verdicts = {n: [self._verdict(i, found, job.first, n, margins) for i, found in enumerate(errors)] for n in {*STEPS, total} if n <= total}
-        return Checked(guilty, total, verdicts)
+        scores = [drift_score(findings(found, job.first), tolerance) for found, tolerance in zip(errors, self.tolerances, strict=True)]
+        return Checked(guilty, total, verdicts, scores)
 
     def _verdict(self, index: int, errors: NDArray[np.float64], first: int, tokens: int, margins: Sequence[float]) -> Verdict:
         own = margins[:tokens] if self.replayers[index].is_last else ()
@@ -155,7 +160,37 @@ def _honest(bench: Bench, count: int) -> dict[str, Any]:
         "inconclusive_rate": verdicts.count(Verdict.INCONCLUSIVE) / len(verdicts),
         # A slash needs every judge of a small network to find the same on rows that are signed: a false alarm is as many false slashes at most.
         "false_slashes": alarms,
+        # As they would come to one provider at each stage: in any order but by length, which the batches had.
+        "drift_alarms": sum(_drift_alarms([checked[i].scores[stage] for i in _shuffled(len(checked))]) for stage in range(len(bench.stages))),
     }
+
+
+def _shuffled(count: int) -> list[int]:
+    return [int(i) for i in np.random.default_rng(1).permutation(count)]
+
+
+def _drift_alarms(scores: Sequence[float]) -> int:
+    """How often the sum reaches the alarm, from nothing again each time."""
+    total, alarms = 0.0, 0
+    for score in scores:
+        total = cusum(total, score)
+        if total >= ALARM:
+            total, alarms = 0.0, alarms + 1
+    return alarms
+
+
+def _checks_to_alarm(found: Sequence[Checked]) -> int | None:
+    """Checks of a cheat that never stops, until it is distrusted, at the stage where that takes longest; its jobs come again and again."""
+    longest = 0
+    for stage in {job.guilty for job in found}:
+        scores = [job.scores[stage] for job in found if job.guilty == stage]
+        total, checks = 0.0, 0
+        while total < ALARM:
+            total, checks = cusum(total, scores[checks % len(scores)]), checks + 1
+            if checks == MOST_CHECKS:
+                return None
+        longest = max(longest, checks)
+    return longest
 
 
 def _cheats(bench: Bench) -> Iterator[tuple[str, list[Checked]]]:
@@ -315,6 +350,7 @@ def _row(name: str, found: Sequence[Checked]) -> dict[str, Any]:
         "stage_named": sum(job.named for job in found),
         "tokens_p50": float(np.percentile(at, 50)) if at else None,
         "tokens_p95": float(np.percentile(at, 95)) if at else None,
+        "drift_checks": _checks_to_alarm(found),
         "bar": bar,
         "holds": holds,
     }
@@ -324,7 +360,8 @@ def _line(row: dict[str, Any]) -> str:
     said = {True: "holds", False: "MISSED", None: ""}[row["holds"]]
     bar = f"bar {row['bar']}" if row["bar"] else "no bar"
     at = f"tokens {row['tokens_p50']}/{row['tokens_p95']}"
-    return f"{row['name']:20} {row['detected']}/{row['jobs']} detected, {row['stage_named']} named, {at}, {bar} {said}"
+    drift = f"drift after {row['drift_checks']} checks" if row["drift_checks"] else "no drift"
+    return f"{row['name']:20} {row['detected']}/{row['jobs']} detected, {row['stage_named']} named, {at}, {drift}, {bar} {said}"
 
 
 def _bar(name: str, value: float, bar: float, unit: str) -> dict[str, Any]:

@@ -200,6 +200,15 @@ def joint_score(found: Findings, prompt: Spread, served: Spread) -> float:
     return (prompt.score(found.prompt, found.prompt_rows) + served.score(found.served, found.served_rows)) / float(np.sqrt(2))
 
 
+def drift_score(found: Findings, tolerance: StageTolerance) -> float:
+    """How many standard deviations an honest check's rows would lie this far up, over all rows: 0 in the mean, for sums over many checks."""
+    if found.prompt_rows and found.served_rows:
+        return joint_score(found, tolerance.prompt, tolerance.served) / tolerance.joint
+    if found.served_rows:
+        return tolerance.served.score(found.served, found.served_rows)
+    return tolerance.prompt.score(found.prompt, found.prompt_rows)
+
+
 def limits(found: Findings, tolerance: StageTolerance, factor: float, chance: float) -> dict[str, tuple[float, float]]:
     """(value, limit) of each statistic that there is."""
     values = {}

@@ -11,6 +11,8 @@ from protocol.trees import BatchTree
 from protocol.typed import ZERO32
 
 PARTS_PER_MILLION = 1_000_000
+VOLUNTARY_FACTOR = 5
+"""How many times as many receipts as its duties a verifier may look at that distrusts a provider: the bound on who sees prompts."""
 VERDICTS = ("PASS", "INCONCLUSIVE", "FAIL", "WITHHELD")
 """In the order of the contract's Plants.Verdict, which counts them from 1."""
 
@@ -25,8 +27,18 @@ def is_drawn(signature: bytes, provider: str, batch_id: int, leaf: bytes, audit_
 
     ``audit_rate`` is p in parts per million, the expected number of checks of the receipt over all verifiers.
     """
-    digest = keccak(signature + abi_encode(["address", "uint64", "bytes32"], [provider, batch_id, leaf]))
-    numerator, denominator = audit_rate * weight, PARTS_PER_MILLION * total_weight
+    return _falls(signature, provider, batch_id, leaf, audit_rate * weight, PARTS_PER_MILLION * total_weight)
+
+
+def may_volunteer(signature: bytes, provider: str, batch_id: int, leaf: bytes, audit_rate: int, weight: int, total_weight: int) -> bool:
+    """Whether a verifier that distrusts the provider may check the receipt beyond its duties: a lottery of its own, at VOLUNTARY_FACTOR times the
+    rate, so that distrust is no key to everybody's prompts. Arguments as of ``is_drawn``."""
+    numerator = VOLUNTARY_FACTOR * audit_rate * weight
+    return _falls(b"VOLUNTARY" + signature, provider, batch_id, leaf, numerator, PARTS_PER_MILLION * total_weight)
+
+
+def _falls(seed: bytes, provider: str, batch_id: int, leaf: bytes, numerator: int, denominator: int) -> bool:
+    digest = keccak(seed + abi_encode(["address", "uint64", "bytes32"], [provider, batch_id, leaf]))
     return int.from_bytes(digest, "big") * denominator < min(numerator, denominator) << 256
 
 

@@ -144,13 +144,17 @@ class BatchReply(msgspec.Struct, frozen=True):
     receipts: list[Signed]
 
 
+DUTY, VOLUNTARY = -1, -2
+"""In the place of a dispute's number: a check that the lottery asks for, or one of a verifier's own accord."""
+
+
 class EvidenceAsk(msgspec.Struct, frozen=True):
-    """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or -1; ``offset``: bytes of
-    rows that an earlier stream gave before it broke off."""
+    """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or DUTY or VOLUNTARY;
+    ``offset``: bytes of rows that an earlier stream gave before it broke off."""
 
     request: Signed
     duty_signature: str = ""
-    dispute: int = -1
+    dispute: int = DUTY
     offset: int = 0
 
 

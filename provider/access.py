@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from protocol import bls
 from protocol.chain import Chain, struct_values
 from protocol.disputes import DisputeReader
-from protocol.duties import duty_payload, is_drawn
+from protocol.duties import duty_payload, is_drawn, may_volunteer
 from protocol.members import active_members
 from protocol.receipts import EvidenceRequest
 from protocol.trees import BatchTree, batch_leaf
 from protocol.typed import ZERO32
-from protocol.wire import EvidenceAsk
+from protocol.wire import VOLUNTARY, EvidenceAsk
 from provider import Refused
 from provider.ledger import Ledger, StoredReceipt
 
@@ -42,7 +42,7 @@ class EvidenceAccess:
         if ask.dispute >= 0:
             self._require_seat(ask.dispute, request, stored)
         else:
-            self._require_duty(ask.duty_signature, request, stored)
+            self._require_duty(ask, request, stored)
         self.ledger.pin(stored.number)
         return stored, request.part
 
@@ -55,7 +55,7 @@ class EvidenceAccess:
         batch = self.ledger.receipts(first, last)
         return BatchTree([entry.receipt.struct_hash() for entry in batch]).proof(stored.number - first)
 
-    def _require_duty(self, signature: str, request: EvidenceRequest, stored: StoredReceipt) -> None:
+    def _require_duty(self, ask: EvidenceAsk, request: EvidenceRequest, stored: StoredReceipt) -> None:
         batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", self.provider, stored.batch_id))
         epoch = batch["epoch"]
         members = active_members(self.chain, epoch)
@@ -63,13 +63,14 @@ class EvidenceAccess:
             raise Refused(f"{request.requester} is no verifier of epoch {epoch}")
         tip = self.chain.call("CommitmentLog", "tip", epoch)
         message = bls.message(bls.DUTY, self.chain.deployment.chain_id, self.chain.address("VerifierSet"), epoch, duty_payload(tip))
-        raw = bytes.fromhex(signature.removeprefix("0x"))
+        raw = bytes.fromhex(ask.duty_signature.removeprefix("0x"))
         member = members[request.requester]
         if not bls.verify(member.public_key, message, raw):
             raise Refused(f"the duty signature for epoch {epoch} is not by {request.requester}")
         total = sum(m.weight for m in members.values())
         leaf = batch_leaf(stored.receipt.struct_hash())
-        if not is_drawn(raw, self.provider, stored.batch_id or 0, leaf, batch["auditRate"], member.weight, total):
+        may = may_volunteer if ask.dispute == VOLUNTARY else is_drawn
+        if not may(raw, self.provider, stored.batch_id or 0, leaf, batch["auditRate"], member.weight, total):
             raise Refused(f"{request.requester} did not draw receipt {stored.number}")
 
     def _require_seat(self, dispute_id: int, request: EvidenceRequest, stored: StoredReceipt) -> None:

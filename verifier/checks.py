@@ -10,7 +10,7 @@ import torch
 
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
-from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, findings, judge, limits
+from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, drift_score, findings, judge, limits
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from inference.replay import Replay, StageReplayer
@@ -104,7 +104,7 @@ class Replayer:
                 raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {offer.generated}")
             margins = stage.margins(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before)
         found = findings(errors, at - first, margins)
-        detail: dict[str, float | str] = {}
+        detail: dict[str, float | str] = {"stage": f"{evidence.receipt.layers}/{execution.precision}", "score": drift_score(found, tolerance)}
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
             detail |= {name: value, f"{name}_limit": limit}
         return judge(found, tolerance), detail

@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
 from protocol.chain import Chain
-from protocol.duties import duty_payload, is_drawn
+from protocol.duties import duty_payload, is_drawn, may_volunteer
 from protocol.members import active_members
 from protocol.trees import BatchTree, batch_leaf
 from protocol.typed import ZERO32
@@ -64,6 +64,7 @@ class Duties:
         signature = self._signature(epoch, tip)
         total = sum(member.weight for member in members.values())
         drawn: list[Drawn] = []
+        distrusted = self.store.distrusted()
         for provider, batch_id, rate in self._batches(epoch):
             try:
                 receipts = asyncio.run(self.evidence.batch(provider, batch_id))
@@ -74,10 +75,12 @@ class Duties:
             tree = BatchTree([receipt.struct_hash() for receipt in receipts])
             for index, receipt in enumerate(receipts):
                 leaf = batch_leaf(receipt.struct_hash())
-                if is_drawn(signature, provider, batch_id, leaf, rate, me.weight, total):
-                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index)))
+                lot = (signature, provider, batch_id, leaf, rate, me.weight, total)
+                duty = is_drawn(*lot)
+                if duty or (provider in distrusted and may_volunteer(*lot)):
+                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index), voluntary=not duty))
         self.store.add_epoch(epoch, signature, drawn)
-        log.info("drew", epoch=epoch, checks=len(drawn))
+        log.info("drew", epoch=epoch, checks=len(drawn), voluntary=sum(d.voluntary for d in drawn))
 
     def _batches(self, epoch: int) -> list[tuple[str, int, int]]:
         """(provider, batch, audit rate) of each batch of the epoch."""

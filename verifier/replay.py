@@ -16,16 +16,16 @@ from protocol import ProtocolError
 from protocol.chain import Chain, Deployment
 from protocol.keystore import read_account
 from protocol.receipts import StageReceipt, receipt_entries
+from protocol.wire import DUTY
 from verifier import VerifierError
 from verifier.checks import Replayer
 from verifier.evidence import ROWS_IN, ROWS_OUT, EvidenceClient
 from verifier.judging import convicts
-from verifier.store import NO_DISPUTE
 
 
 async def replay(client: EvidenceClient, replayer: Replayer, receipt: StageReceipt) -> tuple[Verdict, dict[str, float | str]]:
     """The verdict on one anchored receipt. Raises EvidenceMissing or EvidenceBad."""
-    rows_in, rows_out = [await client.rows(receipt.provider, receipt.number, part, b"", NO_DISPUTE) for part in (ROWS_IN, ROWS_OUT)]
+    rows_in, rows_out = [await client.rows(receipt.provider, receipt.number, part, b"", DUTY) for part in (ROWS_IN, ROWS_OUT)]
     return replayer.compare(rows_out, replayer.replay(rows_in))
 
 

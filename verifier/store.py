@@ -7,30 +7,32 @@ from psycopg.types.json import Jsonb
 
 from protocol.database import Pool
 from protocol.duties import DutyOpening, DutyResult
+from protocol.wire import DUTY, VOLUNTARY
+from verifier.drift import ALARM, cusum
 
 LEASE_SECONDS = 40
 RETRY_SECONDS = 3
-NO_DISPUTE = -1
 
 
 @dataclass(frozen=True)
 class CheckKey:
-    """Names a check: of a duty, or for a dispute's committee."""
+    """Names a check: of a duty, of one's own accord, or for a dispute's committee."""
 
     provider: str
     number: int
-    dispute_id: int = NO_DISPUTE
+    dispute_id: int = DUTY
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A receipt that this verifier has to check; ``leaf`` and ``proof`` place it in its batch."""
+    """A receipt that this verifier has to check, or wants to; ``leaf`` and ``proof`` place it in its batch."""
 
     provider: str
     batch_id: int
     number: int
     leaf: bytes
     proof: list[bytes]
+    voluntary: bool = False
 
 
 class Store:
@@ -49,12 +51,13 @@ class Store:
             connection.execute("INSERT INTO verifier.epoch VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (self.verifier, epoch, signature))
             for duty in drawn:
                 connection.execute(
-                    "INSERT INTO verifier.check (verifier, provider, number, batch_id, epoch, leaf, proof) VALUES (%s, %s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT DO NOTHING",
+                    "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch, leaf, proof) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                     (
                         self.verifier,
                         duty.provider,
                         duty.number,
+                        VOLUNTARY if duty.voluntary else DUTY,
                         duty.batch_id,
                         epoch,
                         duty.leaf,
@@ -110,8 +113,21 @@ class Store:
         self._run(f"UPDATE verifier.check SET commitment = %s, opening = %s WHERE {_KEY}", commitment, opening, *self._key(key))
 
     def finish(self, key: CheckKey, verdict: str, detail: dict[str, Any] | None) -> None:
-        """Set the verdict, once: a second worker's result for the same check counts for nothing."""
-        self._run(f"UPDATE verifier.check SET verdict = %s, detail = %s WHERE {_KEY} AND verdict IS NULL", verdict, Jsonb(detail), *self._key(key))
+        """Set the verdict and add its score to the provider's drift, once: a second worker's result for the same check counts for nothing."""
+        sql = f"UPDATE verifier.check SET verdict = %s, detail = %s WHERE {_KEY} AND verdict IS NULL"
+        with self.pool.connection() as connection:
+            was_open = connection.execute(sql.encode(), (verdict, Jsonb(detail), *self._key(key))).rowcount
+            if was_open and key.dispute_id in (DUTY, VOLUNTARY) and detail and "score" in detail:
+                stage = (self.verifier, key.provider, detail["stage"])
+                connection.execute("INSERT INTO verifier.drift VALUES (%s, %s, %s, 0, 0) ON CONFLICT DO NOTHING", stage)
+                row: Any = connection.execute(f"SELECT total FROM verifier.drift WHERE {_STAGE} FOR UPDATE".encode(), stage).fetchone()
+                total = cusum(row["total"], detail["score"])
+                connection.execute(f"UPDATE verifier.drift SET total = %s, checks = checks + 1 WHERE {_STAGE}".encode(), (total, *stage))
+
+    def distrusted(self) -> set[str]:
+        """Providers that drift at any of their stages."""
+        rows = self._all("SELECT DISTINCT provider FROM verifier.drift WHERE verifier = %s AND total >= %s", self.verifier, ALARM)
+        return {row["provider"] for row in rows}
 
     def retry(self, key: CheckKey, reason: str) -> None:
         """Give the lease back, to be taken again shortly."""
@@ -152,7 +168,7 @@ class Store:
     def forget_epoch(self, epoch: int) -> None:
         """Drop an epoch's draw and its duties, to be drawn again; results of receipts that are drawn again are lost with it."""
         with self.pool.connection() as connection:
-            connection.execute("DELETE FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id = -1", (self.verifier, epoch))
+            connection.execute("DELETE FROM verifier.check WHERE verifier = %s AND epoch = %s AND dispute_id < 0", (self.verifier, epoch))
             connection.execute("DELETE FROM verifier.epoch WHERE verifier = %s AND epoch = %s", (self.verifier, epoch))
 
     def unclaimed(self) -> list[int]:
@@ -163,9 +179,10 @@ class Store:
         self._run("UPDATE verifier.epoch SET claimed = true WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
 
     def to_dispute(self) -> list[dict[str, Any]]:
-        """Duties that failed and are not disputed yet."""
+        """Duties that failed, and voluntary checks that found something, not disputed yet. Nobody owes rows to a voluntary check."""
         return self._all(
-            "SELECT * FROM verifier.check WHERE verifier = %s AND dispute_id = -1 AND verdict IN ('FAIL', 'WITHHELD') AND NOT disputed",
+            "SELECT * FROM verifier.check WHERE verifier = %s AND NOT disputed "
+            "AND (dispute_id = -1 AND verdict IN ('FAIL', 'WITHHELD') OR dispute_id = -2 AND verdict = 'FAIL')",
             self.verifier,
         )
 
@@ -212,3 +229,4 @@ class Store:
 
 
 _KEY = "verifier = %s AND provider = %s AND number = %s AND dispute_id = %s"
+_STAGE = "verifier = %s AND provider = %s AND stage = %s"

@@ -22,7 +22,7 @@ from verifier.attest import reproduces
 from verifier.checks import Replayers, check
 from verifier.evidence import EvidenceClient
 from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
-from verifier.store import NO_DISPUTE, CheckKey, Store
+from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ def main() -> None:
         except EvidenceMissing as error:
             if row["waited"] >= patience:
                 # Rows that nobody pinned in time may be gone by right. A dispute's judges look at what the challenger pinned.
-                owed = dispute_id != NO_DISPUTE or row["pinned"]
+                owed = dispute_id >= 0 or row["pinned"]
                 store.finish(key, Verdict.WITHHELD if owed else Verdict.INCONCLUSIVE, {"reason": str(error)})
             else:
                 store.retry(key, str(error))

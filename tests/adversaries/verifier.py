@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable
 
 from inference.compare import Verdict
+from protocol.wire import DUTY
 from verifier import app, worker
 from verifier.checks import CheckResult, Replayers
 from verifier.duty import Duties
 from verifier.evidence import EvidenceClient
-from verifier.store import NO_DISPUTE
 
 UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
 """The verdict on everything, without having looked at it."""
@@ -31,7 +31,7 @@ def _decides_unseen(verdict: Verdict) -> None:
         dispute_id: int,
         committed: Callable[[bytes, bytes], None],
     ) -> CheckResult:
-        if dispute_id != NO_DISPUTE:
+        if dispute_id != DUTY:
             return await honest(client, replayers, provider, number, duty_signature, dispute_id, committed)
         # A commitment to nothing, so that the root looks like any other.
         commitment, opening = secrets.token_bytes(32), secrets.token_bytes(32)
