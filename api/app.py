@@ -32,6 +32,7 @@ from api.pages import pages
 from api.pipeline import StageFailed
 from api.routing import Router
 from api.settler import Settler
+from api.watch import Watch
 from protocol import ProtocolError, SettingsError, Unavailable, logs
 from protocol.database import async_pool, migrate
 from protocol.keystore import read_account
@@ -58,13 +59,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     limits, anchors = RateLimits(settings.requests_per_minute), Anchors(chain, budget)
     settler = Settler(budget, LegCloser(chain, account, budget))
     jobs = Jobs(chain, account, budget, router, settler)
+    watch = Watch(chain, account, budget)
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open()
         await models.restore()
-        tasks = [asyncio.create_task(cover.run()), asyncio.create_task(settler.run())]
+        tasks = [asyncio.create_task(cover.run()), asyncio.create_task(settler.run()), asyncio.create_task(watch.run())]
         yield
         for task in tasks:
             task.cancel()

@@ -218,6 +218,23 @@ class Budget:
             )
             return list(await cursor.fetchall())
 
+    async def not_compared(self, seconds: int) -> list[dict[str, Any]]:
+        """Some closed legs of the last ``seconds`` whose receipts were not compared with the anchored ones yet: job_id, provider, epoch, stop, reply.
+
+        Any of them, so that those of a provider that is away keep no others waiting.
+        """
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT job_id, provider, epoch, stop, reply FROM api.leg WHERE state = 'closed' AND NOT compared "
+                "AND opened_at > now() - make_interval(secs => %s) ORDER BY random() LIMIT 300",
+                (seconds,),
+            )
+            return list(await cursor.fetchall())
+
+    async def mark_compared(self, key: LegKey) -> None:
+        async with self.pool.connection() as connection:
+            await self._set_leg(connection, key, "compared = true")
+
     async def mark_handed_in(self, key: LegKey) -> None:
         async with self.pool.connection() as connection:
             await self._set_leg(connection, key, "handed_in = true")

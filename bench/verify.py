@@ -14,17 +14,16 @@ import numpy as np
 import torch
 import transformers
 from eth_abi import encode as abi_encode
-from numpy.typing import NDArray
 from scipy import stats
 
 from inference.calibrate import cut_ranges, read_tolerances
 from inference.classes import ExecutionClass, rows_to_bytes, to_float32
-from inference.compare import Rows, StageTolerance, Verdict, drift_score, findings, judge
+from inference.compare import Replay, RowErrors, Rows, StageTolerance, Verdict, drift_score, findings, judge
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, Sampler, decode, encode
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
-from inference.replay import Replay, StageReplayer
+from inference.replay import StageReplayer
 from protocol.rows import row_leaf
 from protocol.sampling import SamplingParameters, sample
 from protocol.trees import RowTree
@@ -45,7 +44,7 @@ MOST_CHECKS = 1_000
 WITHIN_8 = ("int4-weights", "int6-weights", "fp8-weights", "int8-weights", "kv-fp8", "kv-int8", "low-rank", "int4-one-layer")
 AT_ONCE = ("swapped-layers", "shifted-rows", "other-job", "constant-row", "cached-answer")
 BARS = {**dict.fromkeys(WITHIN_8, 8), **dict.fromkeys(AT_ONCE, 1), "int8-one-layer": 256, "wrong-seed": 64, "other-model-text": 32}
-TOKENS = {"kv-int8-past": 32, "low-rank-attention": 32}
+TOKENS = {"kv-int8-past": 32, "low-rank-attention": 32, "int8-one-layer-grouped": 64}
 """How many tokens a cheat's jobs have, where it is not its bar or 16."""
 
 
@@ -107,7 +106,7 @@ class Bench:
         errors, margins = [], []
         for i, replay in enumerate(replays):
             claimed = to_float32(job.rows_out[i])
-            errors.append(self.tolerances[i].errors(claimed, replay.reference, replay.twin))
+            errors.append(self.tolerances[i].errors(claimed, replay))
             if self.replayers[i].is_last:
                 margins = self.replayers[i].margins(claimed[job.first :], job.tokens, job.first, job.job.sampling)
         total = len(job.tokens)
@@ -115,9 +114,9 @@ class Bench:
         scores = [drift_score(findings(found, job.first), tolerance) for found, tolerance in zip(errors, self.tolerances, strict=True)]
         return Checked(guilty, total, verdicts, scores)
 
-    def _verdict(self, index: int, errors: NDArray[np.float64], first: int, tokens: int, margins: Sequence[float]) -> Verdict:
+    def _verdict(self, index: int, errors: RowErrors, first: int, tokens: int, margins: Sequence[float]) -> Verdict:
         own = margins[:tokens] if self.replayers[index].is_last else ()
-        return judge(findings(errors[: first + tokens], first, own), self.tolerances[index])
+        return judge(findings(errors.until(first + tokens), first, own), self.tolerances[index])
 
 
 def run(quick: bool) -> dict[str, Any]:

@@ -24,12 +24,14 @@ from inference.compare import (
     FAIL_CHANCE,
     LOOK_CHANCE,
     TOKEN_CAP,
+    PairSpread,
+    Replay,
     Rows,
     Spread,
     StageTolerance,
     TokenSpread,
+    alignments,
     distance,
-    findings,
     joint_score,
     row_errors,
 )
@@ -37,7 +39,7 @@ from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
 from inference.loader import load_stage, read_config
 from inference.prompts import Part, prompts
-from inference.replay import Replay, StageReplayer
+from inference.replay import StageReplayer
 from protocol.manifest import TOLERANCE_FILE, Manifest
 from protocol.sampling import SamplingParameters
 from protocol.units import LayerRange
@@ -51,8 +53,8 @@ SPARE_SINGLES = 8
 """How many of the jobs at most run alone: batches of one are slow."""
 FEW_ROWS = 8
 CONFIDENCE = 0.95
-LEAST_DEVIATION = 0.02
-"""A spread between jobs below this is that of too few runs, and leaves nothing for another machine."""
+LEAST_DEVIATION, LEAST_ALIGNMENT = 0.02, 0.005
+"""A spread between jobs below this is that of too few runs, and leaves nothing for another machine: of errors, and of alignments."""
 LEAST_NOISE = 1e-9
 
 
@@ -79,17 +81,26 @@ class StageSample:
         spread = np.concatenate(served_rows).std(axis=0).astype(np.float32)
         distances = np.concatenate([distance(rows, r.reference, spread) for rows, r in zip(self.rows_out, self.replays, strict=True)])
         noise = float(np.median(distances[distances > 0])) if (distances > 0).any() else LEAST_NOISE
-        errors = [row_errors(rows, r.reference, r.twin, spread, noise) for rows, r in zip(self.rows_out, self.replays, strict=True)]
-        prompt = [found[:first] for found, first in zip(errors, self.prompt_rows, strict=True) if first]
-        served = [found[first:] for found, first in zip(errors, self.prompt_rows, strict=True)]
+        runs = list(zip(self.rows_out, self.replays, strict=True))
+        size = self._pair([row_errors(rows, r.reference, r.twin, spread, noise) for rows, r in runs], LEAST_DEVIATION)
+        aligned = [alignments(rows, r.reference, r.probe, spread) for rows, r in runs if r.probe is not None]
+        probe = self._pair(aligned, LEAST_ALIGNMENT) if aligned else None
         capped = np.minimum(np.concatenate([np.zeros(0), *map(np.asarray, self.margins)]), TOKEN_CAP)
         tokens = TokenSpread(float(capped.mean()), float(capped.var())) if len(capped) else None
-        runs = len(errors)
-        fail, look = (tolerance_factor(chance, runs) for chance in (FAIL_CHANCE, LOOK_CHANCE))
-        before, after = spread_of(prompt or served), spread_of(served)
-        joint = [joint_score(findings(found, first), before, after) for found, first in zip(errors, self.prompt_rows, strict=True) if first]
-        together = max(1.0, float(np.sqrt(np.mean(np.square(joint))))) if joint else 1.0
-        return StageTolerance(layers, precision, spread, noise, before, after, together, tokens, fail, look, runs)
+        fail, look = (tolerance_factor(chance, len(runs)) for chance in (FAIL_CHANCE, LOOK_CHANCE))
+        return StageTolerance(layers, precision, spread, noise, size, probe, tokens, fail, look, len(runs))
+
+    def _pair(self, jobs: Sequence[NDArray[np.float64]], least: float) -> PairSpread:
+        """The spread of one kind of error, given by job and row."""
+        cut = list(zip(jobs, self.prompt_rows, strict=True))
+        prompt, served = [found[:first] for found, first in cut if first], [found[first:] for found, first in cut]
+        before, after = spread_of(prompt or served, least), spread_of(served, least)
+        together = [
+            joint_score(before.score(float(found[:first].mean()), first), after.score(float(found[first:].mean()), len(found) - first))
+            for found, first in cut
+            if first
+        ]
+        return PairSpread(before, after, max(1.0, float(np.sqrt(np.mean(np.square(together))))) if together else 1.0)
 
 
 def calibrate(
@@ -149,12 +160,13 @@ def _sampling(index: int) -> SamplingParameters:
     return SamplingParameters.from_json({**kinds[index // 2 % len(kinds)], "seed": index})
 
 
-def spread_of(jobs: Sequence[NDArray[np.float64]]) -> Spread:
-    """Variance between jobs and within them, such that both the mean of few rows and that of all are as spread as they were seen to be."""
+def spread_of(jobs: Sequence[NDArray[np.float64]], deviation: float) -> Spread:
+    """Variance between jobs and within them, such that both the mean of few rows and that of all are as spread as they were seen to be, each
+    ``deviation`` at least."""
     few = np.array([errors[:FEW_ROWS].mean() for errors in jobs])
     every = np.array([errors.mean() for errors in jobs])
     count = 1 / np.mean([1 / len(errors) for errors in jobs])
-    least = LEAST_DEVIATION**2
+    least = deviation**2
     row = max((few.var(ddof=1) - every.var(ddof=1)) / max(1 / FEW_ROWS - 1 / count, 1e-9), least) if count > FEW_ROWS else few.var(ddof=1)
     job = max(every.var(ddof=1) - row / count, least)
     # No less than the rows' own spread says, for few rows.

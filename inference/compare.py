@@ -4,6 +4,9 @@ A bfloat16 stage is replayed twice from its own rows in: by a *reference* in flo
 that the stage declares. A row's error is the log of the claimed row's distance from the reference over the twin's: 0 where the stage is as far
 off as honest arithmetic of its class is on this very row. Rounding differs between kernels and machines, its size does not; this halves the spread
 between prompts and positions. A float32 stage needs no twin: what honest runs gave in calibration takes its place.
+
+What saves the most and changes the least is looked for by name: a *probe* replays the stage with its weights rounded to int8. Honest rounding points
+anywhere, that of int8 weights points at the probe's rows, so the part of a row's error in that direction shows even one layer of many.
 """
 
 import base64
@@ -11,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +29,8 @@ ROW_CAP, WIDE_CAP = float(np.log(4.0)), float(np.log(1000.0))
 """A row counts for at most fourfold, so that no single one decides; without a twin, where rows spread more, for a thousandfold."""
 NOISE_FLOOR = 0.25
 """A row's honest distance counts for at least this share of the job's median: where a row happens to be exact, a ratio means nothing."""
+ALIGNMENT_CAP = 1.0
+"""A row counts for at most as much as all the way to a usual row of the probe, or as far on the other side."""
 TOKEN_CAP = 10.0
 """A token's margin counts for at most this many times the noise of its logits."""
 FAIL_CHANCE, LOOK_CHANCE = 1e-6, 1e-3
@@ -62,6 +68,64 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class PairSpread:
+    """``prompt`` and ``served``: of rows before and from the first sampled one on; ``joint``: standard deviation of the sum of both scores over the
+    root of 2, 1 where they are independent."""
+
+    prompt: Spread
+    served: Spread
+    joint: float
+
+    def score(self, prompt: float, prompt_rows: int, served: float, served_rows: int) -> float:
+        """Prompt and served rows together, in standard deviations: a changed weight shows in both, honest chance rarely does."""
+        if prompt_rows and served_rows:
+            return joint_score(self.prompt.score(prompt, prompt_rows), self.served.score(served, served_rows)) / self.joint
+        return self.served.score(served, served_rows) if served_rows else self.prompt.score(prompt, prompt_rows)
+
+    def encode(self) -> list[object]:
+        return [[s.mean, s.job, s.row] for s in (self.prompt, self.served)] + [self.joint]
+
+    @classmethod
+    def decode(cls, body: Sequence[Any]) -> "PairSpread":
+        """The inverse. Raises TypeError or ValueError."""
+        prompt, served, joint = body
+        return cls(Spread(*prompt), Spread(*served), float(joint))
+
+
+def joint_score(prompt: float, served: float) -> float:
+    return (prompt + served) / float(np.sqrt(2))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a stage should have given, float32 [n, hidden]: ``reference``, exact by comparison; ``twin``, as its own class gives it, where that is
+    another thing; ``probe``, with int8 weights, where the class declares others."""
+
+    reference: Rows
+    twin: Rows | None = None
+    probe: Rows | None = None
+
+    def since(self, first: int) -> "Replay":
+        """Without the rows before ``first``."""
+        return Replay(*(None if rows is None else rows[first:] for rows in (self.reference, self.twin, self.probe)))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RowErrors:
+    """Float64 [n]. ``size``: ``row_errors``; ``aligned``: ``alignments``, where the replay has a probe."""
+
+    size: NDArray[np.float64]
+    aligned: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def until(self, end: int) -> "RowErrors":
+        """Without the rows from ``end`` on."""
+        return RowErrors(self.size[:end], None if self.aligned is None else self.aligned[:end])
+
+
+@dataclass(frozen=True)
 class TokenSpread:
     """Mean and variance of an honest token's margin, in units of its logits' noise and capped at ``TOKEN_CAP``."""
 
@@ -79,27 +143,26 @@ class StageTolerance:
     """How far an honest stage may be from its replay, for one layer range and one precision.
 
     ``channel_spread``: float32 [hidden], each channel's standard deviation over honest rows, which whitens errors. ``noise``: the median distance
-    of honest rows, for precisions without a twin. ``prompt`` and ``served``: of
-    rows before and from the first sampled one on; ``joint``: standard deviation of the sum of both scores over the root of 2, 1 where they are
-    independent. ``fail`` and ``look``: factors at which FAIL_CHANCE and LOOK_CHANCE are met with 95 %
-    confidence, given that ``runs`` honest runs were seen. ``tokens``: on the last stage.
+    of honest rows, for precisions without a twin. ``size``: of row errors; ``probe``: of alignments with int8 weights, where those are not declared.
+    ``fail`` and ``look``: factors at which FAIL_CHANCE and LOOK_CHANCE are met with 95 % confidence, given that ``runs`` honest runs were seen.
+    ``tokens``: on the last stage.
     """
 
     layers: LayerRange
     precision: str
     channel_spread: Rows
     noise: float
-    prompt: Spread
-    served: Spread
-    joint: float
+    size: PairSpread
+    probe: PairSpread | None
     tokens: TokenSpread | None
     fail: float
     look: float
     runs: int
 
-    def errors(self, claimed: Rows, reference: Rows, twin: Rows | None) -> NDArray[np.float64]:
-        """``row_errors`` as this table whitens and scales them."""
-        return row_errors(claimed, reference, twin, self.channel_spread, self.noise)
+    def errors(self, claimed: Rows, replay: Replay) -> RowErrors:
+        """As this table whitens and scales them."""
+        size = row_errors(claimed, replay.reference, replay.twin, self.channel_spread, self.noise)
+        return RowErrors(size, None if replay.probe is None else alignments(claimed, replay.reference, replay.probe, self.channel_spread))
 
     def encode(self) -> bytes:
         """Canonical JSON: the leaf of the tolerance tree."""
@@ -108,9 +171,8 @@ class StageTolerance:
             "precision": self.precision,
             "channel_spread": base64.b64encode(self.channel_spread.astype("<f4").tobytes()).decode(),
             "noise": self.noise,
-            "prompt": [self.prompt.mean, self.prompt.job, self.prompt.row],
-            "served": [self.served.mean, self.served.job, self.served.row],
-            "joint": self.joint,
+            "size": self.size.encode(),
+            "probe": None if self.probe is None else self.probe.encode(),
             "tokens": None if self.tokens is None else [self.tokens.mean, self.tokens.variance],
             "fail": self.fail,
             "look": self.look,
@@ -124,9 +186,9 @@ class StageTolerance:
         body = json.loads(raw)
         spread = np.frombuffer(base64.b64decode(body["channel_spread"]), dtype="<f4").astype(np.float32)
         tokens = None if body["tokens"] is None else TokenSpread(*body["tokens"])
-        prompt, served = Spread(*body["prompt"]), Spread(*body["served"])
+        size, probe = PairSpread.decode(body["size"]), None if body["probe"] is None else PairSpread.decode(body["probe"])
         layers, factors = LayerRange.parse(body["layers"]), (body["fail"], body["look"])
-        return cls(layers, body["precision"], spread, body["noise"], prompt, served, body["joint"], tokens, *factors, body["runs"])
+        return cls(layers, body["precision"], spread, body["noise"], size, probe, tokens, *factors, body["runs"])
 
 
 def tolerance_root(table: Sequence[StageTolerance]) -> bytes:
@@ -156,9 +218,25 @@ def row_errors(claimed: Rows, reference: Rows, twin: Rows | None, spread: Rows, 
     return np.clip(np.log(np.maximum(found, floor) / np.maximum(honest, floor)), -ROW_CAP, cap)
 
 
+def alignments(claimed: Rows, reference: Rows, probe: Rows, spread: Rows) -> NDArray[np.float64]:
+    """How far each claimed row lies on the way from the reference's to the probe's, float64 [n], within ALIGNMENT_CAP.
+
+    ``<e, d>`` over the mean of ``<d, d>``, for ``e = c - r`` and ``d = p - r``, whitened and relative to ``|r|``: about 0 in the mean for any
+    rounding but the probe's own, and 1 for that. Rows that the probe changes most tell most, so they count for most. Rows that are not finite
+    count as 0: their size convicts them.
+    """
+    scale = np.maximum(spread.astype(np.float64), 1e-12)
+    scale = scale * np.maximum(np.linalg.norm(reference / scale, axis=1, keepdims=True), 1e-12)
+    towards = (probe.astype(np.float64) - reference) / scale
+    with np.errstate(invalid="ignore", over="ignore"):
+        along = ((claimed.astype(np.float64) - reference) / scale * towards).sum(axis=1) / max(float((towards**2).sum(axis=1).mean()), 1e-30)
+    return np.clip(np.where(np.isfinite(along), along, 0.0), -ALIGNMENT_CAP, ALIGNMENT_CAP)
+
+
 @dataclass(frozen=True)
 class Findings:
-    """A check's statistics: mean errors with their counts, the worst window of 32 rows, the mean token margin."""
+    """A check's statistics: mean errors with their counts, the worst window of 32 rows, the mean token margin, and the mean alignments before and
+    from the first sampled row on."""
 
     prompt: float
     prompt_rows: int
@@ -167,24 +245,31 @@ class Findings:
     window: float
     margin: float
     tokens: int
+    aligned: tuple[float, float] | None = None
 
 
-def findings(errors: NDArray[np.float64], prompt_rows: int, margins: Sequence[float] = ()) -> Findings:
+def findings(errors: RowErrors, prompt_rows: int, margins: Sequence[float] = ()) -> Findings:
     """Statistics over a stage's row errors, of which the first ``prompt_rows`` come before the first sampled row. Raises ValueError for no rows."""
     if len(errors) == 0:
         raise ValueError("no rows to compare")
-    prompt, served = errors[:prompt_rows], errors[prompt_rows:]
-    windows = np.convolve(errors, np.ones(WINDOW) / WINDOW, mode="valid") if len(errors) >= WINDOW else np.array([-np.inf])
+    size, aligned = errors.size, errors.aligned
+    prompt, served = size[:prompt_rows], size[prompt_rows:]
+    windows = np.convolve(size, np.ones(WINDOW) / WINDOW, mode="valid") if len(size) >= WINDOW else np.array([-np.inf])
     capped = np.minimum(np.asarray(margins, dtype=np.float64), TOKEN_CAP)
     return Findings(
-        float(prompt.mean()) if len(prompt) else 0.0,
+        _mean(prompt),
         len(prompt),
-        float(served.mean()) if len(served) else 0.0,
+        _mean(served),
         len(served),
         float(windows.max()),
-        float(capped.mean()) if len(capped) else 0.0,
+        _mean(capped),
         len(capped),
+        None if aligned is None else (_mean(aligned[:prompt_rows]), _mean(aligned[prompt_rows:])),
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def judge(found: Findings, tolerance: StageTolerance) -> Verdict:
@@ -195,34 +280,28 @@ def judge(found: Findings, tolerance: StageTolerance) -> Verdict:
     return Verdict.PASS
 
 
-def joint_score(found: Findings, prompt: Spread, served: Spread) -> float:
-    """Prompt and served rows together: a changed weight shows in both, honest chance rarely does."""
-    return (prompt.score(found.prompt, found.prompt_rows) + served.score(found.served, found.served_rows)) / float(np.sqrt(2))
-
-
 def drift_score(found: Findings, tolerance: StageTolerance) -> float:
-    """How many standard deviations an honest check's rows would lie this far up, over all rows: 0 in the mean, for sums over many checks."""
-    if found.prompt_rows and found.served_rows:
-        return joint_score(found, tolerance.prompt, tolerance.served) / tolerance.joint
-    if found.served_rows:
-        return tolerance.served.score(found.served, found.served_rows)
-    return tolerance.prompt.score(found.prompt, found.prompt_rows)
+    """How many standard deviations a check's rows lie too far off, over all rows: 0 in the mean of honest ones, for sums over many checks."""
+    return tolerance.size.score(found.prompt, found.prompt_rows, found.served, found.served_rows)
 
 
 def limits(found: Findings, tolerance: StageTolerance, factor: float, chance: float) -> dict[str, tuple[float, float]]:
     """(value, limit) of each statistic that there is."""
-    values = {}
+    values, size = {}, tolerance.size
     if found.prompt_rows:
-        values["prompt"] = found.prompt, tolerance.prompt.limit(found.prompt_rows, factor)
+        values["prompt"] = found.prompt, size.prompt.limit(found.prompt_rows, factor)
     if found.served_rows:
-        values["served"] = found.served, tolerance.served.limit(found.served_rows, factor)
+        values["served"] = found.served, size.served.limit(found.served_rows, factor)
     if found.prompt_rows and found.served_rows:
-        values["joint"] = joint_score(found, tolerance.prompt, tolerance.served), factor * tolerance.joint
+        values["joint"] = drift_score(found, tolerance), factor
+    if found.aligned is not None and tolerance.probe is not None:
+        before, after = found.aligned
+        values["probe"] = tolerance.probe.score(before, found.prompt_rows, after, found.served_rows), factor
     places = found.prompt_rows + found.served_rows - WINDOW + 1
     if places > 0:
         # The union bound over all places a window can stand at, in terms of a normal's tail.
         wider = float(np.sqrt(factor**2 + 2 * np.log(places)))
-        values["window"] = found.window, max(tolerance.prompt.limit(WINDOW, wider), tolerance.served.limit(WINDOW, wider))
+        values["window"] = found.window, max(size.prompt.limit(WINDOW, wider), size.served.limit(WINDOW, wider))
     if found.tokens and tolerance.tokens is not None:
         values["margin"] = found.margin, tolerance.tokens.limit(found.tokens, chance)
     return values

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
-from inference.compare import Rows
+from inference.compare import Replay, Rows
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from protocol.manifest import Manifest
@@ -21,20 +21,14 @@ PASS_ROWS, HEAD_ROWS = 1024, 256
 """Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What the stage should have given, float32 [n, hidden]: exact by comparison, and as its own class gives it, where that is another thing."""
-
-    reference: Rows
-    twin: Rows | None
-
-
 @dataclass
 class StageReplayer:
-    """One stage: ``reference`` in float32 and, for what is less precise, ``twin`` in the declared precision."""
+    """One stage: ``reference`` in float32; for what is less precise ``twin`` in the declared precision, and ``probe`` with int8 weights where those
+    are not declared."""
 
     reference: StageExecutor
     twin: StageExecutor | None
+    probe: StageExecutor | None = None
 
     @classmethod
     def load(cls, folder: Path, layers: LayerRange, execution: ExecutionClass, manifest: Manifest | None = None) -> "StageReplayer":
@@ -46,7 +40,9 @@ class StageReplayer:
         """From whatever loads, or has loaded, the stage in a dtype, with or without int8 weights."""
         reference = REFERENCES[execution.dtype]
         twin = None if reference == execution.dtype else stage(execution.dtype, execution.int8)
-        return cls(stage(reference, execution.int8), twin)
+        # Without a twin int8 weights lie four orders of magnitude above what is honest: nothing needs to be looked for.
+        probe = None if twin is None or execution.int8 else stage(reference, True)
+        return cls(stage(reference, execution.int8), twin, probe)
 
     @property
     def layers(self) -> LayerRange:
@@ -65,12 +61,11 @@ class StageReplayer:
         found: dict[int, Replay] = {}
         for chosen in passes([len(rows) for rows in jobs]):
             rows = torch.nn.utils.rnn.pad_sequence([jobs[i] for i in chosen], batch_first=True)
-            reference = _run(self.reference, rows)
-            twin = None if self.twin is None else _run(self.twin, rows)
+            runs = [None if executor is None else _run(executor, rows) for executor in (self.reference, self.twin, self.probe)]
             for at, i in enumerate(chosen):
                 count = len(jobs[i])
                 # Attention is causal, so the padding behind a job's rows changes nothing before it.
-                found[i] = Replay(reference[at, :count].copy(), None if twin is None else twin[at, :count].copy())
+                found[i] = Replay(*(None if run is None else run[at, :count].copy() for run in runs))  # type: ignore[arg-type]
         return [found[i] for i in range(len(jobs))]
 
     def margins(self, final_rows: Rows, tokens: Sequence[int], first: int, parameters: SamplingParameters, before: Sequence[int] = ()) -> list[float]:

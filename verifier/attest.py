@@ -30,7 +30,7 @@ def reproduces(replayer: Replayer, table: Sequence[StageTolerance]) -> bool:
 
 def bounded(entry: StageTolerance) -> bool:
     """Whether the entry's limits lie within the protocol's bounds for its precision."""
-    widest = max(rows.limit(32, entry.fail) for rows in (entry.prompt, entry.served))
+    widest = max(rows.limit(32, entry.fail) for rows in (entry.size.prompt, entry.size.served))
     return entry.precision in WIDEST and entry.noise * float(np.exp(widest)) < WIDEST[entry.precision]
 
 
@@ -49,7 +49,7 @@ def _passes(replayer: Replayer, entries: Sequence[StageTolerance], precision: st
 
 def _verdict(stage: StageReplayer, entry: StageTolerance, rows_in: torch.Tensor, claimed: Rows, first: int) -> Verdict:
     replay = stage.replay(rows_in)
-    return judge(findings(entry.errors(claimed, replay.reference, replay.twin), first), entry)
+    return judge(findings(entry.errors(claimed, replay), first), entry)
 
 
 def narrowest(ranges: Sequence[LayerRange]) -> list[LayerRange]:

@@ -10,10 +10,10 @@ import torch
 
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
-from inference.compare import FAIL_CHANCE, StageTolerance, Verdict, drift_score, findings, judge, limits
+from inference.compare import FAIL_CHANCE, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits
 from inference.executor import StageExecutor
 from inference.loader import load_stage
-from inference.replay import Replay, StageReplayer
+from inference.replay import StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
@@ -93,10 +93,10 @@ class Replayer:
         raw = b"".join(payload[:width] for payload in evidence.payloads)
         claimed = to_float32(rows_from_bytes(raw, len(evidence.payloads), execution.dtype))
         first = offer.first_position
-        reference, twin = replay.reference[first:], None if replay.twin is None else replay.twin[first:]
-        if claimed.shape != reference.shape:
+        served = replay.since(first)
+        if claimed.shape != served.reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
-        errors = tolerance.errors(claimed, reference, twin)
+        errors = tolerance.errors(claimed, served)
         at = max(first, offer.prompt_tokens - 1)
         stage, margins = self.stage(evidence.receipt.layers, execution.precision), []
         if stage.is_last:

@@ -16,6 +16,7 @@ Rounding = Callable[[torch.Tensor], torch.Tensor]
 RANK = 4
 LOW_RANK_SHARE = 0.01
 WINDOW = 64
+GROUP = 64
 
 
 def integer(bits: int) -> Rounding:
@@ -36,6 +37,11 @@ def float8(kind: torch.dtype) -> Rounding:
 def plain_float8(x: torch.Tensor) -> torch.Tensor:
     """Round to e4m3 without a scale, as engines keep their KV cache."""
     return x.to(torch.float8_e4m3fn).to(x.dtype)
+
+
+def grouped(rounding: Rounding) -> Rounding:
+    """The same with a scale for each GROUP values of a row: finer, and off in another direction than with one scale for all."""
+    return lambda x: rounding(x.unflatten(-1, (-1, GROUP))).flatten(-2)
 
 
 INT8, INT6, INT4 = integer(8), integer(6), integer(4)
@@ -138,6 +144,7 @@ COMPUTE: dict[str, Callable[[StageExecutor], None]] = {
     "int8-weights": _stage(lambda stage: round_weights(stage, INT8)),
     "int4-one-layer": _stage(lambda stage: round_weights(stage, INT4, _middle(stage))),
     "int8-one-layer": _stage(lambda stage: round_weights(stage, INT8, _middle(stage))),
+    "int8-one-layer-grouped": _stage(lambda stage: round_weights(stage, grouped(INT8), _middle(stage))),
     "low-rank": _stage(add_low_rank),
     "low-rank-attention": _stage(lambda stage: add_low_rank(stage, 0)),
     "kv-fp8": lambda executor: replace_cache(executor, lambda: RoundedLayer(plain_float8)),

@@ -7,14 +7,19 @@ import asyncio
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
 
 import grpc
 import msgspec
 import torch
+from eth_hash.auto import keccak
 
 from inference.executor import SessionState, StageOutput
 from protocol import logs
+from protocol.receipts import StageReceipt
 from protocol.settings import ProviderSettings
+from protocol.typed import Signed
 from protocol.wire import EvidenceHead, OpenReply, OpenRequest
 from provider.app import serve
 from provider.server import StageServer
@@ -106,6 +111,24 @@ def _evidence(change: Callable[[int, list[bytes]], list[bytes]]) -> Lie:
     return tamper
 
 
+def _two_receipts(server: StageServer) -> None:
+    """Give the gateway a receipt, and anchor another one under its number."""
+    add = server.ledger.add_receipt
+
+    def add_receipt(receipt: StageReceipt, _: Signed, *rest: Any) -> None:
+        other = replace(receipt, job_id=keccak(receipt.job_id))
+        add(other, Signed.of(other, other.sign(server.signer.domain, server.signer.key)), *rest)
+
+    server.ledger.add_receipt = add_receipt  # type: ignore[method-assign]
+
+
+def _commits_to_others(session: StageSession) -> None:
+    """Hash other rows than are sent on: the next stage has to notice before it goes on."""
+    log = session.files.rows_out
+    honest = log.append
+    log.append = lambda payload: honest(bytes(len(payload)))  # type: ignore[method-assign]
+
+
 def _truncated(_: int, messages: list[bytes]) -> list[bytes]:
     """Half of the rows, under a head that says so."""
     head = msgspec.json.decode(messages[0], type=EvidenceHead)
@@ -127,6 +150,8 @@ LIES: dict[str, Lie] = {
     "wrong-seed": _resample(seed=7),
     "wrong-temperature": _resample(temperature=0.5),
     "wrong-top-p": _resample(top_p=0.3),
+    "commits-to-others": _sessions(_commits_to_others),
+    "two-receipts": _two_receipts,
     "refuses-evidence": _refuse_evidence,
     "truncated-evidence": _evidence(_truncated),
     "oversized-evidence": _evidence(lambda _, messages: [*messages, bytes(1 << 22)]),

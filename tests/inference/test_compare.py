@@ -16,10 +16,13 @@ from inference.compare import (
     TOKEN_CAP,
     WIDE_CAP,
     Findings,
+    PairSpread,
+    RowErrors,
     Spread,
     StageTolerance,
     TokenSpread,
     Verdict,
+    alignments,
     findings,
     judge,
     row_errors,
@@ -36,7 +39,16 @@ from tests.adversaries.compute import COMPUTE
 
 SPREAD = Spread(0.0, 0.1, 0.2)
 TOLERANCE = StageTolerance(
-    LayerRange(0, 2), "bfloat16", np.ones(4, dtype=np.float32), 0.01, SPREAD, SPREAD, 1.0, TokenSpread(0.05, 0.2), fail=5.0, look=3.0, runs=64
+    layers=LayerRange(0, 2),
+    precision="bfloat16",
+    channel_spread=np.ones(4, dtype=np.float32),
+    noise=0.01,
+    size=PairSpread(SPREAD, SPREAD, 1.0),
+    probe=PairSpread(Spread(0.0, 0.01, 0.05), Spread(0.0, 0.01, 0.05), 1.0),
+    tokens=TokenSpread(0.05, 0.2),
+    fail=5.0,
+    look=3.0,
+    runs=64,
 )
 QUIET = Findings(prompt=0.0, prompt_rows=40, served=0.0, served_rows=8, window=0.0, margin=0.05, tokens=8)
 CUTS = [LayerRange(0, 10), LayerRange(10, 20), LayerRange(20, 30)]
@@ -56,6 +68,10 @@ CUTS = [LayerRange(0, 10), LayerRange(10, 20), LayerRange(20, 30)]
         ({"margin": 9.0}, Verdict.FAIL),
         ({"served": 0.7, "served_rows": 1}, Verdict.INCONCLUSIVE),
         ({"margin": 9.0, "tokens": 1}, Verdict.PASS),
+        ({"aligned": (0.03, 0.03)}, Verdict.PASS),
+        ({"aligned": (0.05, 0.05)}, Verdict.INCONCLUSIVE),
+        ({"aligned": (0.07, 0.07)}, Verdict.FAIL),
+        ({"aligned": (-0.9, -0.9)}, Verdict.PASS),
     ],
 )
 def test_judge__limits__decide(change: dict[str, float], verdict: Verdict) -> None:
@@ -73,6 +89,17 @@ def test_row_errors__one_wild_row__counts_for_fourfold_and_no_more() -> None:
     assert (np.delete(errors, 5) == 0).all()
 
 
+def test_alignments__a_share_of_the_probes_error__is_that_share_among_other_errors() -> None:
+    source = np.random.default_rng(2)
+    exact, error, noise = (source.standard_normal((400, 64)).astype(np.float32) for _ in range(3))
+    spread = (1 + source.random(64)).astype(np.float32)
+    found = alignments(exact + 0.1 * error + 0.5 * noise, exact, exact + error, spread)
+    assert found.mean() == pytest.approx(0.1, abs=0.01)
+    assert alignments(exact + error, exact, exact + error, spread).mean() == pytest.approx(1, abs=0.2)
+    assert (alignments(exact - 99 * error, exact, exact + error, spread) == -1).all()
+    assert alignments(exact, exact, exact, spread) == pytest.approx(0)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_row_errors__not_finite__is_as_wrong_as_can_be(bad: float) -> None:
     rows = np.ones((2, 4), dtype=np.float32)
@@ -82,11 +109,11 @@ def test_row_errors__not_finite__is_as_wrong_as_can_be(bad: float) -> None:
 
 
 def test_findings__margins__are_capped_and_nothing_is_refused() -> None:
-    found = findings(np.zeros(40), 30, [0.0, float("inf")])
+    found = findings(RowErrors(np.zeros(40)), 30, [0.0, float("inf")])
     assert found.margin == TOKEN_CAP / 2
     assert (found.prompt_rows, found.served_rows, found.tokens) == (30, 10, 2)
     with pytest.raises(ValueError, match="no rows"):
-        findings(np.array([]), 0)
+        findings(RowErrors(np.array([])), 0)
 
 
 def test_tolerance_factor__published_table__agrees() -> None:
@@ -169,7 +196,7 @@ def verdicts(model_dir: Path, replayers: Sequence[StageReplayer], job: JobRows) 
     for index, replayer in enumerate(replayers):
         tolerance, replay = table[(CUTS[index], "bfloat16")], replayer.replay(job.rows_in[index])
         claimed = to_float32(job.rows_out[index])
-        errors = row_errors(claimed, replay.reference, replay.twin, tolerance.channel_spread, tolerance.noise)
+        errors = tolerance.errors(claimed, replay)
         margins = replayer.margins(claimed[job.first :], job.tokens, job.first, job.job.sampling) if replayer.is_last else []
         found.append(judge(findings(errors, job.first, margins), tolerance))
     return found

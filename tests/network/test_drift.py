@@ -1,5 +1,6 @@
-"""A verifier that distrusts providers looks at more of their work than its duties ask for, and finds nothing to accuse them of."""
+"""What a verifier keeps of its checks: each counted once, also when its worker is killed, and distrust only ever a reason to look."""
 
+import time
 from collections.abc import Iterator
 
 import openai
@@ -39,3 +40,31 @@ def test_distrust__of_honest_providers__adds_checks_that_pass(network: Network, 
     assert set(network.wait(volunteered, 120, "a voluntary check")) == {"PASS"}
     shown = next(entry for entry in network.indexed("/v1/verifiers")["data"] if entry["verifier"] == verifier)
     assert shown["accusations"] == 0
+
+
+def test_worker__killed_in_mid_check__every_check_ends_once(network: Network) -> None:
+    verifier = network.address("verifier-3")
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    with psycopg.connect(network.database_url, autocommit=True) as connection:
+
+        def count(condition: str) -> int:
+            sql = f"SELECT count(*) FROM verifier.check WHERE verifier = %s AND dispute_id < 0 AND {condition}"
+            return int((connection.execute(sql.encode(), (verifier,)).fetchone() or (0,))[0])
+
+        def has_replayed_and_not_judged() -> bool:
+            ask(client, max_tokens=40)
+            end = time.monotonic() + 15
+            while time.monotonic() < end:
+                if count("commitment IS NOT NULL AND verdict IS NULL"):
+                    return True
+                time.sleep(0.002)
+            return False
+
+        network.wait(has_replayed_and_not_judged, 180, "a check between its commitment and its verdict")
+        network.supervisor.kill("verifier-3-worker")
+        done = count("verdict IS NOT NULL")
+        network.supervisor.revive("verifier-3-worker")
+        network.wait(lambda: count("verdict IS NOT NULL") > done and count("verdict IS NULL") == 0, 150, "the end of what the dead worker had begun")
+        summed = connection.execute("SELECT COALESCE(sum(checks), 0) FROM verifier.drift WHERE verifier = %s", (verifier,)).fetchone()
+        assert summed == (count("detail ? 'score'"),)
+        assert count("verdict <> 'PASS'") == 0

@@ -56,6 +56,20 @@ def test_refused_evidence__is_pinned_on_chain__and_checked_once_it_is_served(net
     network.restart_provider("spare")
 
 
+def test_rows_sent_are_not_those_committed_to__the_next_stage_refuses__and_nobody_is_accused(network: Network) -> None:
+    cheat = network.address(FIRST)
+    before = {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"]}
+    network.restart_provider(FIRST, adversary="commits-to-others")
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    batches = network.chain.call("CommitmentLog", "batchCount", cheat)
+    # It stands alone at its layers here: no token comes, and nothing is anchored for it.
+    with pytest.raises(openai.APIError):
+        ask(client, max_tokens=4)
+    assert network.chain.call("CommitmentLog", "batchCount", cheat) == batches
+    assert {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"] if d["provider"] == cheat} <= before
+    network.restart_provider(FIRST)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_adversaries__at_both_ends__lose_and_their_neighbour_does_not(network: Network, pair: tuple[str, str]) -> None:
