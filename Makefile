@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 MODEL := .funcnet/models/smollm2-135m-instruct
 # Cheats at layers 0-10 and, in the same jobs, at 20-30.
 ADVERSARIES := kv-int8-past+wrong-seed,low-rank+wrong-temperature,int8-one-layer+wrong-top-p,few-channels+constant-row,shifted-rows+early-exit,truncated-evidence+oversized-evidence
+# Verifiers that cheat in their duties, one or two at a time.
+LAZY := passes-all,passes-all+skips
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
@@ -61,7 +63,9 @@ test: setup ## check formats and types, run every test
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
-	@FUNCNET_ADVERSARIES=$(ADVERSARIES) .venv/bin/pytest
+	@command -v rabbitmq-server >/dev/null || echo "RabbitMQ is not installed: its part runs over Redis (Debian: apt-get install rabbitmq-server)"
+	@FUNCNET_ADVERSARIES=$(ADVERSARIES) FUNCNET_LAZY=$(LAZY) \
+		FUNCNET_TEST_BROKER=$$(command -v rabbitmq-server >/dev/null && echo rabbitmq || echo redis) .venv/bin/pytest
 
 prove: setup .solidity-tools/.ready ## prove and measure what the docs claim: long invariants, symbolic tests, mutants, coverage, gas, the whole job
 	@FOUNDRY_PROFILE=long forge test

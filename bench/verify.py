@@ -126,11 +126,11 @@ def run(quick: bool) -> dict[str, Any]:
     torch.set_num_threads(2)
     bench = Bench(FOLDER, CUTS)
     overhead = _overheads(bench)
-    honest = _honest(bench, HONEST if quick else 3 * HONEST)
+    honest = honest_part(bench, HONEST if quick else 3 * HONEST)
     adversaries = []
     for name, found in _cheats(bench):
-        adversaries.append(_row(name, found))
-        print(_line(adversaries[-1]), flush=True)
+        adversaries.append(row_of(name, found))
+        print(line_of(adversaries[-1]), flush=True)
     rows = [
         _bar("false alarms, upper bound of 95 %", honest["false_alarm_upper95"], 0.001, "ratio"),
         _bar("verifier's compute at a rate of 2 %, of generation", overhead["verifier_share"], 0.005, "ratio"),
@@ -140,7 +140,7 @@ def run(quick: bool) -> dict[str, Any]:
     return {"rows": rows, "adversaries": adversaries, **honest, **overhead}
 
 
-def _honest(bench: Bench, count: int) -> dict[str, Any]:
+def honest_part(bench: Bench, count: int) -> dict[str, Any]:
     checked: list[Checked] = []
     jobs = bench.jobs(count, 1)
     # Greedy and sampled in turn; ragged batches of prompts that are of about a length, as a scheduler makes them.
@@ -194,7 +194,7 @@ def _checks_to_alarm(found: Sequence[Checked]) -> int | None:
 
 def _cheats(bench: Bench) -> Iterator[tuple[str, list[Checked]]]:
     for seed, name in enumerate(COMPUTE, 100):
-        yield name, list(_computing(bench, name, seed))
+        yield name, list(computing(bench, name, seed))
     for seed, (name, (sampler, temperature)) in enumerate(SAMPLERS.items(), 200):
         tokens = BARS.get(name, 64)
         jobs = bench.jobs(JOBS, seed, temperature)
@@ -204,7 +204,7 @@ def _cheats(bench: Bench) -> Iterator[tuple[str, list[Checked]]]:
         yield name, list(_changed_rows(bench, change, seed))
 
 
-def _computing(bench: Bench, name: str, seed: int) -> Iterator[Checked]:
+def computing(bench: Bench, name: str, seed: int) -> Iterator[Checked]:
     """The cheat at each stage in turn, its jobs shared among them."""
     tokens = TOKENS.get(name, BARS.get(name, 16))
     single = name == "sliding-window"
@@ -338,7 +338,7 @@ def _overheads(bench: Bench) -> dict[str, float]:
     }
 
 
-def _row(name: str, found: Sequence[Checked]) -> dict[str, Any]:
+def row_of(name: str, found: Sequence[Checked]) -> dict[str, Any]:
     at = [job.detected_at for job in found if job.detected_at is not None]
     bar = BARS.get(name)
     holds = len(at) == len(found) and all(job.named for job in found) and max(at) <= bar if bar else None
@@ -355,7 +355,7 @@ def _row(name: str, found: Sequence[Checked]) -> dict[str, Any]:
     }
 
 
-def _line(row: dict[str, Any]) -> str:
+def line_of(row: dict[str, Any]) -> str:
     said = {True: "holds", False: "MISSED", None: ""}[row["holds"]]
     bar = f"bar {row['bar']}" if row["bar"] else "no bar"
     at = f"tokens {row['tokens_p50']}/{row['tokens_p95']}"

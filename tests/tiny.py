@@ -6,19 +6,21 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+HEAD = 16
 
-def make(model_dir: Path, target: Path) -> None:
-    """Twelve layers of width 64, from a fixed seed, as a folder of safetensors."""
+
+def make(model_dir: Path, target: Path, width: int = 64, layers: int = 12) -> None:
+    """From a fixed seed, as a folder of safetensors; heads are 16 wide."""
     torch.manual_seed(7)
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=12,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
+        num_key_value_heads=width // HEAD // 2,
+        head_dim=HEAD,
         max_position_embeddings=512,
         eos_token_id=tokenizer.eos_token_id,
     )

@@ -12,10 +12,10 @@ FUNCNET = str(Path(sys.executable).parent / "funcnet")
 def test_bench__unknown__names_the_known_ones() -> None:
     done = subprocess.run([FUNCNET, "bench", "speed"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "funcnet: no benchmark 'speed'; known: gas, pipeline, verify\n"
+    assert done.stderr == "funcnet: no benchmark 'speed'; known: family, gas, pipeline, verify\n"
 
 
-@pytest.mark.parametrize("name", ["gas", "pipeline", "verify"])
+@pytest.mark.parametrize("name", ["family", "gas", "pipeline", "verify"])
 def test_bench__from_another_folder__loads(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", f"from funcnet.cli.bench import load; assert load({name!r}).run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -37,7 +37,7 @@ def test_distrust__of_honest_providers__adds_checks_that_pass(network: Network, 
         )
         return [row[0] for row in rows]
 
-    assert set(network.wait(volunteered, 120, "a voluntary check")) == {"PASS"}
+    assert set(network.wait(volunteered, 240, "a voluntary check")) == {"PASS"}
     shown = next(entry for entry in network.indexed("/v1/verifiers")["data"] if entry["verifier"] == verifier)
     assert shown["accusations"] == 0
 
