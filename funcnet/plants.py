@@ -154,18 +154,23 @@ class Settlement:
         return self._press(member)
 
     def _press(self, member: Member) -> bool:
-        """Ask a verifier that shows nothing fitting; once its time is over, close the question."""
-        for function in ("close", "ask"):
-            try:
-                self.chain.send(self.planter, "Plants", function, self.plant.digest, member.index)
-                self.say(f"{member.verifier}: {'silent' if function == 'close' else 'asked on chain'}")
-            except Reverted as error:
-                if error.error == "WindowOver":
-                    return True  # too late to ask
-                if error.error not in ("NotYet", "AlreadyAsked"):
-                    raise
-        self.answers[member.verifier] = self._given(member)
-        return self.answers[member.verifier] != Answer.NONE
+        """Close the question to a verifier that shows nothing fitting where its time is over, else ask it, once; whether it is over with that."""
+        try:
+            self.chain.send(self.planter, "Plants", "close", self.plant.digest, member.index)
+            self.say(f"{member.verifier}: silent")
+            self.answers[member.verifier] = self._given(member)
+            return True
+        except Reverted as error:
+            if error.error != "NotYet":
+                raise
+        try:
+            self.chain.send(self.planter, "Plants", "ask", self.plant.digest, member.index)
+            self.say(f"{member.verifier}: asked on chain")
+        except Reverted as error:
+            if error.error not in ("AlreadyAsked", "WindowOver"):
+                raise
+            return error.error == "WindowOver"  # too late to ask
+        return False
 
     def _given(self, member: Member) -> Answer:
         return Answer(self.chain.call("Plants", "answerOf", self.plant.digest, member.verifier))

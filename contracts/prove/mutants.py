@@ -16,6 +16,7 @@ PROJECT = Path(__file__).parents[2]
 STAKING, ESCROW, SETTLEMENT = "staking/Staking.sol", "market/PaymentEscrow.sol", "market/Settlement.sol"
 SHARES = "libraries/ShareMath.sol"
 DISPUTES, REWARDS, LOG, SET = "dispute/Disputes.sol", "staking/RewardPool.sol", "verify/CommitmentLog.sol", "verify/VerifierSet.sol"
+PLANTS = "verify/Plants.sol"
 
 MUTANTS = (
     (STAKING, "require(active >= inFlight, FeesInFlight(inFlight));", "", "stake leaves under fees in flight"),
@@ -56,6 +57,13 @@ MUTANTS = (
     (DISPUTES, "j.paid |= bit;", "", "a judge is paid twice"),
     (DISPUTES, "d.round == Round.Committee && msg.sender == _loser(d),", "d.round == Round.Committee,", "anybody appeals"),
     (DISPUTES, "return may ? _parameters[d.version].appealPeriod : 0;", "return 0;", "a verdict is carried out before its appeal"),
+    (DISPUTES, "require(msg.sender == plants, NotAllowed(msg.sender));", "", "anybody calls a verdict off"),
+    (PLANTS, "if (given == Answer.Passed || given == Answer.Silent) fined", "if (given == Answer.Silent) fined", "passing a plant costs nothing"),
+    (PLANTS, "uint96 bounty = again ? 0 : _terms.bounty;", "uint96 bounty = _terms.bounty;", "a bounty is paid twice"),
+    (PLANTS, "p.planter = address(0);", "", "a bounty is taken back twice"),
+    (PLANTS, "require(p.notedAt < b.anchoredAt, NotedTooLate(p.notedAt, b.anchoredAt));", "", "a lie that was found becomes a plant"),
+    (PLANTS, "require(fault == ECDSA.RecoverError.NoError && signer == payer, NoConsent(payer));", "", "a plant shields a lie to a stranger"),
+    (PLANTS, "require(!again || p.leaf == leaf, AnotherReceipt(hash));", "", "a plant shields two receipts"),
     (REWARDS, "delete _cuts[epoch][provider];", "", "a reward is claimed twice"),
     (REWARDS, "CAP_BPS = 9_000;", "CAP_BPS = 11_000;", "a provider is paid more than its cap"),
     (LOG, "require(block.timestamp > until, WindowOpen(until));", "", "a batch matures in its window"),

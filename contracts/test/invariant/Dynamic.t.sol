@@ -9,11 +9,13 @@ contract DynamicInvariant is StaticHandler {
     bytes32 internal openEvidence;
     IDisputes.Claim internal openClaim;
     uint256 internal slashedSoFar;
+    /// @dev Of the plant in the open dispute; zero where there is none.
+    bytes32 internal plantSalt;
     mapping(bytes32 evidenceId => uint256) internal slashes;
 
     function _actions() internal pure override returns (bytes4[] memory actions) {
         bytes4[] memory base = super._actions();
-        actions = new bytes4[](base.length + 9);
+        actions = new bytes4[](base.length + 10);
         for (uint256 i; i < base.length; ++i) {
             actions[i] = base[i];
         }
@@ -26,6 +28,7 @@ contract DynamicInvariant is StaticHandler {
         actions[base.length + 6] = this.disputeNoRevert.selector;
         actions[base.length + 7] = this.judgeNoRevert.selector;
         actions[base.length + 8] = this.sweepNoRevert.selector;
+        actions[base.length + 9] = this.plantNoRevert.selector;
     }
 
     function waitNoRevert(uint16 time) external {
@@ -79,7 +82,20 @@ contract DynamicInvariant is StaticHandler {
     }
 
     function disputeNoRevert(uint96 amount) external {
+        if (openEvidence == 0) _dispute(amount);
+    }
+
+    /// @dev A fault on purpose, noted before its batch is anchored.
+    function plantNoRevert(uint96 amount) external {
         if (openEvidence != 0) return;
+        plantSalt = bytes32(uint256(number) + 1);
+        token.approve(address(plants), 200 ether);
+        plants.note(plants.hashOf(plantSalt, owner, payer));
+        skip(1);
+        _dispute(amount);
+    }
+
+    function _dispute(uint96 amount) private {
         amount = uint96(bound(amount, 1, 3 ether));
         number += 1;
         ReceiptLib.Receipt memory r = _receipt(number, amount);
@@ -101,18 +117,32 @@ contract DynamicInvariant is StaticHandler {
             disputes.escalate(openEvidence);
         } else if (d.status == IDisputes.Status.Open) {
             disputes.expire(openClaim);
+        } else if (d.status == IDisputes.Status.Judged && plantSalt != 0 && d.outcome == IDisputes.Outcome.Guilty) {
+            _reveal();
         } else if (d.status == IDisputes.Status.Judged && late) {
             _execute();
         } else if (d.status == IDisputes.Status.Judged && choice % 3 == 0 && d.round == IDisputes.Round.Committee) {
             _appeal(openEvidence, d.outcome == IDisputes.Outcome.Innocent ? d.challenger : d.provider);
         }
-        if (uint8(disputes.dispute(id).status) > uint8(IDisputes.Status.Judged)) openEvidence = 0;
+        if (uint8(disputes.dispute(id).status) > uint8(IDisputes.Status.Judged)) (openEvidence, plantSalt) = (0, 0);
     }
 
     function sweepNoRevert() external {
         (uint96 toTreasury, uint96 toBurn) = settlement.sweepable();
         if (toTreasury + toBurn != 0) settlement.sweep();
         if (slashedSoFar != 0) try staking.burn() {} catch {}
+    }
+
+    /// @dev A plant that was convicted costs its provider nothing, and its challenger wins the bounty.
+    function _reveal() private {
+        uint256 stake = staking.slashable(owner);
+        uint256 before = token.balanceOf(judges[0]);
+        (, uint256 payerKey) = makeAddrAndKey("payer");
+        bytes32 consent = plants.consentTo(plants.hashOf(plantSalt, owner, payer));
+        bytes32 digest = keccak256(abi.encodePacked("\x19Ethereum Signed Message:\n32", consent));
+        plants.reveal(openClaim, plantSalt, _sign(payerKey, digest));
+        assertEq(staking.slashable(owner), stake);
+        assertEq(token.balanceOf(judges[0]), before + 200 ether);
     }
 
     /// @dev Property 4 and 14.
@@ -156,6 +186,10 @@ contract DynamicInvariant is StaticHandler {
     /// @dev Property 12: bonds that are not paid are held, and all that is held is owed.
     function invariant_disputes__hold_the_bonds() public view {
         assertEq(disputes.ledger(), token.balanceOf(address(disputes)));
+    }
+
+    function invariant_plants__hold_the_bounties_that_are_not_paid() public view {
+        assertEq(plants.ledger(), token.balanceOf(address(plants)));
     }
 
     function invariant_supply__shrinks_only_by_burning() public view {
