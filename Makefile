@@ -64,7 +64,7 @@ test: setup ## check formats and types, run every test
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
 	@command -v rabbitmq-server >/dev/null || echo "RabbitMQ is not installed: its part runs over Redis (Debian: apt-get install rabbitmq-server)"
-	@FUNCNET_ADVERSARIES=$(ADVERSARIES) FUNCNET_LAZY=$(LAZY) \
+	@FUNCNET_ADVERSARIES=$(ADVERSARIES) FUNCNET_LAZY=$(LAZY) FUNCNET_LONG=1 \
 		FUNCNET_TEST_BROKER=$$(command -v rabbitmq-server >/dev/null && echo rabbitmq || echo redis) .venv/bin/pytest
 
 prove: setup .solidity-tools/.ready ## prove and measure what the docs claim: long invariants, symbolic tests, mutants, coverage, gas, the whole job

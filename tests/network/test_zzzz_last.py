@@ -1,8 +1,10 @@
 """What no later test could go on from: a verifier that never stops accusing, and then a conviction of the only last stage there is."""
 
+import os
 from typing import Any
 
 import openai
+import pytest
 
 from funcnet.network import Network
 from protocol.disputes import Status
@@ -18,6 +20,7 @@ def start_ends(network: Network) -> None:
             network.wait_provider(name)
 
 
+@pytest.mark.skipif("FUNCNET_LONG" not in os.environ, reason="takes a minute; make test-long runs it")
 def test_accuser__of_honest_work__loses_its_bond_to_the_accused(network: Network) -> None:
     chain = network.chain
     before = {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"]}
