@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from inference import InferenceError
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
 from inference.compare import FAIL_CHANCE, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits
@@ -138,7 +139,11 @@ async def check(
         replayer = replayers.of(rows_in.receipt.model_id)
         if replayer is None:
             return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": f"model 0x{rows_in.receipt.model_id.hex()} is not on this machine"})
-        replay = replayer.replay(rows_in)
+        try:
+            replay = replayer.replay(rows_in)
+        except InferenceError as error:
+            # A verifier may hold only some of a model's layers. What it cannot run it says nothing about.
+            return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": str(error)})
         opening = secrets.token_bytes(32)
         commitment = replay_commitment(opening, np.ascontiguousarray(replay.reference, dtype="<f4").tobytes())
         committed(commitment, opening)
