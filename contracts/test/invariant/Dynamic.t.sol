@@ -133,15 +133,16 @@ contract DynamicInvariant is StaticHandler {
         if (slashedSoFar != 0) try staking.burn() {} catch {}
     }
 
-    /// @dev A plant that was convicted costs its provider nothing, and its challenger wins the bounty.
+    /// @dev A plant that was convicted costs its provider nothing, and its challenger wins the bounty. What is slashable may fall all the same: the
+    /// hold ends, and with it what had ended its unbonding meanwhile is out of reach.
     function _reveal() private {
-        uint256 stake = staking.slashable(owner);
+        uint256 stake = staking.stakeOf(owner) + staking.poolOf(owner).delegated;
         uint256 before = token.balanceOf(judges[0]);
         (, uint256 payerKey) = makeAddrAndKey("payer");
         bytes32 consent = plants.consentTo(plants.hashOf(plantSalt, owner, payer));
         bytes32 digest = keccak256(abi.encodePacked("\x19Ethereum Signed Message:\n32", consent));
         plants.reveal(openClaim, plantSalt, _sign(payerKey, digest));
-        assertEq(staking.slashable(owner), stake);
+        assertEq(staking.stakeOf(owner) + staking.poolOf(owner).delegated, stake);
         assertEq(token.balanceOf(judges[0]), before + 200 ether);
     }
 
