@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 MODEL := .funcnet/models/smollm2-135m-instruct
 # Cheats at layers 0-10 and, in the same jobs, at 20-30.
-ADVERSARIES := kv-int8-past+wrong-seed,low-rank+wrong-temperature,int8-one-layer+wrong-top-p,few-channels+constant-row,shifted-rows+early-exit,truncated-evidence+oversized-evidence
+ADVERSARIES := kv-int8-past+wrong-seed,low-rank+wrong-temperature,int8-one-layer+wrong-top-p,few-channels+constant-row,low-rank+other-input,shifted-rows+early-exit,truncated-evidence+oversized-evidence
 # Verifiers that cheat in their duties, one or two at a time.
 LAZY := passes-all,passes-all+skips
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from funcnet.processes import free_port
+from funcnet.processes import free_ports
 
 
 @dataclass
@@ -25,7 +25,8 @@ class NetworkState:
         file = root / "network.json"
         if file.is_file():
             return cls(**json.loads(file.read_text()))
-        state = cls({name: free_port() for name in names}, {name: secrets.token_urlsafe(32) for name in ("pepper", "admin")})
+        named = list(names)
+        state = cls(dict(zip(named, free_ports(len(named)), strict=True)), {name: secrets.token_urlsafe(32) for name in ("pepper", "admin")})
         state.save(root)
         return state
 

@@ -159,7 +159,11 @@ class EvidenceAsk(msgspec.Struct, frozen=True):
 
 
 class EvidenceHead(msgspec.Struct, frozen=True):
-    """First message of an evidence stream; the rows follow as raw chunks."""
+    """First message of an evidence stream; the rows follow as raw chunks.
+
+    ``route``: as the offer names it; ``updates``: the gateway's orders that put other stages there; ``upstream``: for each stage before this one in
+    turn, its last checkpoint that this stage countersigned, which binds the rows in to what was sent.
+    """
 
     receipt: Signed
     checkpoint: Signed
@@ -170,6 +174,9 @@ class EvidenceHead(msgspec.Struct, frozen=True):
     proof: list[str]
     row_bytes: int
     row_count: int
+    route: list[RouteStop] = []
+    updates: list[RelinkRequest] = []
+    upstream: list[Signed] = []
 
 
 def route_hash(route: list[RouteStop]) -> bytes:

@@ -79,10 +79,14 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     retention = Retention(chain, ledger, evidence, settings.owner)
 
     key_file, cert_file, _ = ensure_certificate(settings.data_dir)
-    listener = grpc.aio.server(options=OPTIONS)
+    # Without it a second agent on the same port would take half of the connections, and each would show the wrong certificate.
+    listener = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
     listener.add_generic_rpc_handlers((server.handlers(),))
     credentials = grpc.ssl_server_credentials([(key_file.read_bytes(), cert_file.read_bytes())])
-    port = listener.add_secure_port(f"{settings.host}:{settings.port}", credentials)
+    try:
+        port = listener.add_secure_port(f"{settings.host}:{settings.port}", credentials)
+    except RuntimeError as error:
+        raise SettingsError(f"{settings.host}:{settings.port} is taken; stop what listens there, or set another FUNCNET_PORT") from error
     await listener.start()
     log.info("ready", endpoint=f"grpcs://{settings.host}:{port}", layers=settings.layers, tensors=len(stage.loaded_keys))
     loops = [

@@ -12,7 +12,7 @@ import msgspec
 from protocol.rows import row_leaf
 from protocol.trees import RowTree
 from protocol.typed import Signed
-from protocol.wire import OpenRequest
+from protocol.wire import OpenRequest, RelinkRequest
 from provider import Refused
 
 CHUNK_BYTES = 1 << 20
@@ -43,13 +43,15 @@ class RowLog:
 
 
 class EvidenceMeta(msgspec.Struct, frozen=True):
-    """What goes with the rows of one session, up to a checkpoint."""
+    """What goes with the rows of one session, up to a checkpoint; ``upstream`` and ``updates`` as in EvidenceHead."""
 
     open_request: OpenRequest
     checkpoint: Signed
     countersignature: Signed | None
     rows_in: int
     rows_out: int
+    upstream: list[Signed] = []
+    updates: list[RelinkRequest] = []
 
 
 @dataclass

@@ -262,7 +262,7 @@ class StageServer:
         if update.epoch <= max(session.epoch_in, session.epoch_out):
             raise Refused(f"epoch {update.epoch} is not above {max(session.epoch_in, session.epoch_out)}")
         async with session.stepping:
-            if session.relink(request.route, update.epoch):
+            if session.relink(request, update.epoch):
                 self._link(session, anew=True)
             return SessionProgress(session.position, session.files.rows_out.tree.count)
 
@@ -321,7 +321,20 @@ class StageServer:
         width = (folder / name).stat().st_size // count
         request = meta.open_request
         yield msgspec.json.encode(
-            EvidenceHead(stored.signed, meta.checkpoint, request.offer, request.sampling, request.prompt, stored.batch_id or 0, proof, width, count)
+            EvidenceHead(
+                receipt=stored.signed,
+                checkpoint=meta.checkpoint,
+                offer=request.offer,
+                sampling=request.sampling,
+                prompt=request.prompt,
+                batch_id=stored.batch_id or 0,
+                proof=proof,
+                row_bytes=width,
+                row_count=count,
+                route=request.route,
+                updates=meta.updates,
+                upstream=meta.upstream,
+            )
         )
         for chunk in self.evidence.chunks(folder, name, ask.offset):
             yield chunk

@@ -15,7 +15,7 @@ from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, last_stage_payload, tok
 from protocol.sampling import SamplingParameters, sample
 from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
-from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest, RouteStop
+from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest, RelinkRequest, RouteStop
 from provider import Refused, RootMismatch
 from provider.evidence import EvidenceMeta, SessionFiles
 from provider.planting import spoil
@@ -63,6 +63,11 @@ class StageSession:
     segment: RowTree = field(default_factory=RowTree)
     """Over the rows that the stage before signs for: all of them, or those since it took over."""
     segment_first: int = 0
+    upstream: dict[int, Signed] = field(default_factory=dict)
+    """By a segment's first position: the newest checkpoint over it that was countersigned here."""
+    bound: list[Signed] = field(default_factory=list)
+    """Those of them that the newest own checkpoint came after."""
+    updates: list[RelinkRequest] = field(default_factory=list)
     checkpoint: Signed | None = None
     countersignature: Signed | None = None
     countersigned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -183,6 +188,7 @@ class StageSession:
             self.files.rows_out.tree.root(),
             self.previous,
         )
+        self.bound = list(self.upstream.values())
         self.previous = point.struct_hash()
         self.since_checkpoint = 0
         self.checkpoint, self.countersignature = self.signer.sign(point), None
@@ -200,6 +206,7 @@ class StageSession:
                 f"{operator} signed root {point.root_out.hex()[:16]} over {point.count} rows from {point.first_position} on; "
                 f"the {span[1]} rows from {span[0]} on that it sent have {mine.hex()[:16]}"
             )
+        self.upstream[self.segment_first] = signed
         return self.signer.sign(Countersignature(point.struct_hash(), mine))
 
     def accept_countersignature(self, signed: Signed, operator: str) -> bool:
@@ -212,10 +219,11 @@ class StageSession:
         self.countersigned.set()
         return True
 
-    def relink(self, route: list[RouteStop], epoch: int) -> bool:
+    def relink(self, request: RelinkRequest, epoch: int) -> bool:
         """Take over new neighbours; True where the next stage is another one. Nothing of the old ones counts from now on."""
         before, after = self.before, self.after
-        self.route, self.fault = route, ""
+        self.route, self.fault = request.route, ""
+        self.updates.append(request)
         if before != self.before:
             self.epoch_in = epoch
         if after == self.after:
@@ -234,7 +242,8 @@ class StageSession:
         """What the newest checkpoint covers, for the disk."""
         assert self.checkpoint is not None
         count = Checkpoint.from_json(self.checkpoint.message).count
-        return EvidenceMeta(self.request, self.checkpoint, self.countersignature, self.offer.first_position + count, count)
+        rows_in = self.offer.first_position + count
+        return EvidenceMeta(self.request, self.checkpoint, self.countersignature, rows_in, count, self.bound, self.updates)
 
     def _require_epoch(self, frame: Frame) -> None:
         if frame.epoch != self.epoch_in:

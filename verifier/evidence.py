@@ -7,13 +7,13 @@ from eth_account.signers.local import LocalAccount
 
 from protocol import BadSignature
 from protocol.chain import Chain, struct_values
-from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, SessionOffer, StageReceipt, wire_dtype_of
-from protocol.rows import TOKEN_DTYPE, prompt_root, row_leaf
+from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, RouteUpdate, SessionOffer, StageReceipt, wire_dtype_of
+from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
-from protocol.trees import BatchTree, RowTree, verify_batch_proof
+from protocol.trees import BatchTree, RowTree, row_tree_root, verify_batch_proof
 from protocol.typed import ZERO32, Signed
-from protocol.wire import BatchAsk, BatchReply, EvidenceAsk, EvidenceHead
+from protocol.wire import BatchAsk, BatchReply, EvidenceAsk, EvidenceHead, route_hash
 from verifier import EvidenceBad, EvidenceMissing
 
 REQUEST_SECONDS = 120
@@ -129,7 +129,44 @@ class EvidenceClient:
             tree.append(row_leaf(offer.salt, boundary, position, dtype, payload))
         if tree.root() != (point.root_in if part == ROWS_IN else point.root_out):
             raise EvidenceBad(f"receipt {number} of {provider}: the rows do not have the signed root")
+        if part == ROWS_IN and boundary:
+            self._require_sent(head, offer, [row_leaf(offer.salt, boundary, position, dtype, payload) for position, payload in enumerate(payloads)])
         return Evidence(receipt, point, offer, sampling, payloads, head.prompt[offer.prompt_tokens :])
+
+    def _require_sent(self, head: EvidenceHead, offer: SessionOffer, leaves: list[bytes]) -> None:
+        """Rows in are those that the stages before signed for, in turn: else a stage could answer for the rows of another job.
+
+        Rows after a stage's last checkpoint are bound by nothing, CHECKPOINT_EVERY of them at most; nor are those before a replacement's own first
+        position, where the stage before it was a replacement too. Raises EvidenceBad or BadSignature.
+        """
+        senders, at = self._senders(head, offer), 0
+        for signed, point in sorted(((s, Checkpoint.from_json(s.message)) for s in head.upstream), key=lambda item: item[1].first_position):
+            first, end = point.first_position, point.first_position + point.count
+            operator = point.signer(self.chain.receipts_domain, signed.signature_bytes)
+            if operator not in senders or (point.job_id, point.end_layer) != (offer.job_id, offer.first_layer):
+                raise EvidenceBad(f"a checkpoint by {operator} is given for the rows in, who was not the stage before")
+            if (
+                not at <= first <= max(at + CHECKPOINT_EVERY, offer.first_position)
+                or end > len(leaves)
+                or row_tree_root(leaves[first:end]) != point.root_out
+            ):
+                raise EvidenceBad(f"rows {first} to {end} are not those that {operator} signed for")
+            at = end
+        if len(leaves) > at + CHECKPOINT_EVERY:
+            raise EvidenceBad(f"rows {at} to {len(leaves)} are not bound to what the stage before sent")
+
+    def _senders(self, head: EvidenceHead, offer: SessionOffer) -> set[str]:
+        """Operators that the gateway put before the offer's stage. Raises EvidenceBad or BadSignature."""
+        if route_hash(head.route) != offer.route_hash:
+            raise EvidenceBad("the route is not the one that the offer names")
+        routes = [head.route]
+        for request in head.updates:
+            update = RouteUpdate.from_json(request.update.message)
+            update.require_signer(self.chain.receipts_domain, request.update.signature_bytes, offer.gateway)
+            if update.job_id != offer.job_id or update.route_hash != route_hash(request.route):
+                raise EvidenceBad("a route update is for another job or route")
+            routes.append(request.route)
+        return {stop.operator for route in routes for stop in route if stop.end_layer == offer.first_layer}
 
     async def _connect(self, provider: str) -> StageClient:
         info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", provider))

@@ -15,12 +15,15 @@ import msgspec
 import torch
 from eth_hash.auto import keccak
 
+from inference.classes import rows_from_bytes, rows_to_bytes
 from inference.executor import SessionState, StageOutput
 from protocol import logs
 from protocol.receipts import StageReceipt
+from protocol.rows import row_leaf
 from protocol.settings import ProviderSettings
+from protocol.trees import RowTree
 from protocol.typed import Signed
-from protocol.wire import EvidenceHead, OpenReply, OpenRequest
+from protocol.wire import EvidenceHead, Frame, OpenReply, OpenRequest
 from provider.app import serve
 from provider.server import StageServer
 from provider.session import StageSession
@@ -129,6 +132,27 @@ def _commits_to_others(session: StageSession) -> None:
     log.append = lambda payload: honest(bytes(len(payload)))  # type: ignore[method-assign]
 
 
+def _other_input(session: StageSession) -> None:
+    """Countersign what came in, and answer for other rows all the same: what it takes to serve one job with the work of another."""
+    log, dtype = session.files.rows_in, session.execution.dtype
+    keep, attach, receive = log.append, session.attach, session.receive
+
+    def append(payload: bytes) -> bytes:
+        sent = row_leaf(log.salt, log.boundary, log.end, log.dtype, payload)
+        keep(rows_to_bytes(rows_from_bytes(payload, 1, dtype) * 0.5)[0])
+        return sent
+
+    def attach_apart(frame: Frame) -> None:
+        attach(frame)
+        session.segment = RowTree()
+
+    def receive_other(frame: Frame) -> torch.Tensor | None:
+        rows = receive(frame)
+        return None if rows is None else rows * 0.5
+
+    log.append, session.attach, session.receive = append, attach_apart, receive_other  # type: ignore[method-assign]
+
+
 def _truncated(_: int, messages: list[bytes]) -> list[bytes]:
     """Half of the rows, under a head that says so."""
     head = msgspec.json.decode(messages[0], type=EvidenceHead)
@@ -152,6 +176,7 @@ LIES: dict[str, Lie] = {
     "wrong-top-p": _resample(top_p=0.3),
     "commits-to-others": _sessions(_commits_to_others),
     "two-receipts": _two_receipts,
+    "other-input": _sessions(_other_input),
     "refuses-evidence": _refuse_evidence,
     "truncated-evidence": _evidence(_truncated),
     "oversized-evidence": _evidence(lambda _, messages: [*messages, bytes(1 << 22)]),

@@ -18,7 +18,7 @@ import requests
 
 from funcnet import FuncnetError
 from funcnet.model import fetch
-from funcnet.processes import free_port
+from funcnet.processes import free_ports
 from tests.network.test_api import extra
 
 BIN = Path(sys.executable).parent
@@ -122,7 +122,7 @@ def test_up__own_model__is_added_served_and_verified_step_by_step(twice: Twice) 
 
     run("python", "-m", "tests.tiny", str(root / "models" / MODEL), str(root / "tiny-qwen3"))
     assert "0-12" in run("funcnet", "model", "add", str(root / "tiny-qwen3"), "--root", str(root))
-    mine, port = str(root / "mine"), str(free_port())
+    mine, port = str(root / "mine"), str(free_ports(1)[0])
     keys = json.loads(run("provider-agent", "init", "--data-dir", mine, "--light", "--json"))
     run("funcnet", "wallet", "fund", keys["owner"], keys["operator"], "--root", str(root))
     stage = ("--data-dir", mine, "--model", "tiny-qwen3", "--layers", "0-12", "--port", port)
