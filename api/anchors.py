@@ -1,4 +1,4 @@
-"""The way from a receipt to the chain: its Merkle path in the anchored batch, fetched from the provider and checked. Kept once known."""
+"""Anchored batches as their providers serve them, checked against the chain; the way from a receipt to its batch's root, kept once known."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,16 +12,19 @@ from protocol.trees import BatchTree
 from protocol.wire import BatchAsk, BatchReply, RouteStop
 
 
-@dataclass
-class Anchors:
-    """Asks providers; what they say counts only if it has the root that the chain holds."""
+@dataclass(frozen=True)
+class AnchoredBatch:
+    """A batch whose receipts have the root that the chain holds."""
 
-    chain: Chain
-    budget: Budget
+    batch_id: int
+    root: bytes
+    receipts: list[StageReceipt]
+    tree: BatchTree
 
-    async def of(self, key: LegKey, stop: RouteStop, receipt: StageReceipt, batch_id: int, tx: str) -> dict[str, Any] | None:
-        """``{batch_id, tx, root, proof}``, or None while the provider does not serve it."""
-        batch = await asyncio.to_thread(self.chain.call, "CommitmentLog", "batch", stop.provider, batch_id)
+    @classmethod
+    async def fetch(cls, chain: Chain, stop: RouteStop, batch_id: int) -> "AnchoredBatch | None":
+        """From its provider; None while that does not serve it, or serves what does not have the root. Raises Reverted or Unavailable."""
+        batch = await asyncio.to_thread(chain.call, "CommitmentLog", "batch", stop.provider, batch_id)
         root = struct_values("CommitmentLog", "batch", batch)["root"]
         try:
             client = await StageClient.to(stop)
@@ -31,11 +34,29 @@ class Anchors:
                 await client.close()
         except (StageUnavailable, StageRefused):
             return None
-        leaves = [StageReceipt.from_json(signed.message).struct_hash() for signed in reply.receipts]
-        tree = BatchTree(leaves) if receipt.struct_hash() in leaves else None
-        if tree is None or tree.root != root:
+        receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
+        tree = BatchTree([receipt.struct_hash() for receipt in receipts]) if receipts else None
+        return None if tree is None or tree.root != root else cls(batch_id, root, receipts, tree)
+
+    def proof(self, receipt: StageReceipt) -> list[bytes] | None:
+        """The receipt's path to the root, None where it is not in the batch."""
+        leaves = [entry.struct_hash() for entry in self.receipts]
+        return self.tree.proof(leaves.index(receipt.struct_hash())) if receipt.struct_hash() in leaves else None
+
+
+@dataclass
+class Anchors:
+    """Asks providers; what they say counts only if it has the root that the chain holds."""
+
+    chain: Chain
+    budget: Budget
+
+    async def of(self, key: LegKey, stop: RouteStop, receipt: StageReceipt, batch_id: int, tx: str) -> dict[str, Any] | None:
+        """``{batch_id, tx, root, proof}``, or None while the provider does not serve it."""
+        batch = await AnchoredBatch.fetch(self.chain, stop, batch_id)
+        proof = None if batch is None else batch.proof(receipt)
+        if batch is None or proof is None:
             return None
-        proof = ["0x" + sibling.hex() for sibling in tree.proof(leaves.index(receipt.struct_hash()))]
-        anchor = {"batch_id": batch_id, "tx": tx, "root": "0x" + root.hex(), "proof": proof}
+        anchor = {"batch_id": batch_id, "tx": tx, "root": "0x" + batch.root.hex(), "proof": ["0x" + sibling.hex() for sibling in proof]}
         await self.budget.set_anchor(key, anchor)
         return anchor

@@ -17,31 +17,17 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from psycopg import Error as DatabaseError
 
+from api.anchors import AnchoredBatch
 from api.budget import Budget, LegKey
 from protocol import ProtocolError, Reverted
 from protocol.chain import Chain, struct_values
 from protocol.receipts import StageReceipt
-from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
-from protocol.trees import BatchTree
 from protocol.typed import Signed
-from protocol.wire import BatchAsk, BatchReply, CloseReply, RouteStop
+from protocol.wire import CloseReply, RouteStop
 
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 5.0
-
-
-@dataclass
-class AnchoredBatch:
-    """A batch whose receipts have the root that the chain holds."""
-
-    batch_id: int
-    root: bytes
-    receipts: dict[int, StageReceipt]
-    tree: BatchTree
-
-    def proof(self, number: int) -> list[bytes]:
-        return self.tree.proof(list(self.receipts).index(number))
 
 
 @dataclass
@@ -80,7 +66,7 @@ class Watch:
                 if batch_id is None:
                     continue
                 if batch_id not in fetched:
-                    fetched[batch_id] = await self._fetch(msgspec.convert(leg["stop"], RouteStop), batch_id)
+                    fetched[batch_id] = await AnchoredBatch.fetch(self.chain, msgspec.convert(leg["stop"], RouteStop), batch_id)
                 if (batch := fetched[batch_id]) is not None:
                     await self._compare(LegKey(leg["job_id"], provider, leg["epoch"]), receipt, signed, batch)
 
@@ -96,26 +82,8 @@ class Watch:
                 known.append((0, 0))  # so old that the chain has written over it
         return known
 
-    async def _fetch(self, stop: RouteStop, batch_id: int) -> AnchoredBatch | None:
-        """A batch's receipts from its provider, None while it does not serve them or they do not have the root."""
-        anchored = await asyncio.to_thread(self.chain.call, "CommitmentLog", "batch", stop.provider, batch_id)
-        root = struct_values("CommitmentLog", "batch", anchored)["root"]
-        try:
-            client = await StageClient.to(stop)
-            try:
-                reply = await client.call("Batch", BatchAsk(batch_id), BatchReply, timeout=5)
-            finally:
-                await client.close()
-        except (StageUnavailable, StageRefused):
-            return None
-        receipts = [StageReceipt.from_json(entry.message) for entry in reply.receipts]
-        tree = BatchTree([receipt.struct_hash() for receipt in receipts]) if receipts else None
-        if tree is None or tree.root != root:
-            return None
-        return AnchoredBatch(batch_id, root, {receipt.number: receipt for receipt in receipts}, tree)
-
     async def _compare(self, key: LegKey, receipt: StageReceipt, signed: Signed, batch: AnchoredBatch) -> None:
-        anchored = batch.receipts.get(receipt.number)
+        anchored = next((entry for entry in batch.receipts if entry.number == receipt.number), None)
         if anchored is not None and anchored.struct_hash() != receipt.struct_hash():
             await asyncio.to_thread(self._prove, receipt, signed, anchored, batch)
         await self.budget.mark_compared(key)
@@ -124,7 +92,7 @@ class Watch:
         """Note first, prove a second later: a copied proof would be too late."""
         salt = secrets.token_bytes(32)
         note = keccak(abi_encode(["address", "uint64", "address", "bytes32"], [receipt.provider, receipt.number, self.account.address, salt]))
-        place = (anchored.abi_tuple(), batch.batch_id, batch.proof(receipt.number))
+        place = (anchored.abi_tuple(), batch.batch_id, batch.proof(anchored))
         try:
             self.chain.send(self.account, "Contradictions", "note", note)
             ready = self.chain.now() + int(self.chain.call("Contradictions", "NOTE_DELAY"))

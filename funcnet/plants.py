@@ -67,7 +67,7 @@ class Settlement:
         if not state["notedAt"] or int(state["planter"], 16) == 0:
             raise FuncnetError(f"plant 0x{self.plant.digest.hex()[:16]} is not noted on this chain, or its bounty was taken back")
         if not state["revealedAt"]:
-            return self._until_opened()
+            return self._until_opened(state["notedAt"])
         if self.chain.call("VerifierSet", "dutiesOpen", state["epoch"]):
             return f"the end of the posting of epoch {state['epoch']}"
         waiting = [member.verifier for member in active_members(self.chain, state["epoch"]).values() if not self._answer(member, state)]
@@ -76,7 +76,7 @@ class Settlement:
     def _state(self) -> dict[str, Any]:
         return struct_values("Plants", "plant", self.chain.call("Plants", "plant", self.plant.digest))
 
-    def _until_opened(self) -> str:
+    def _until_opened(self, noted_at: int) -> str:
         found = [d for d in self.disputes.all() if (d.provider, d.payer) == (self.plant.provider, self.plant.payer)]
         for dispute in found:
             if dispute.status == Status.JUDGED and dispute.outcome != Outcome.INNOCENT:
@@ -86,7 +86,7 @@ class Settlement:
             return "a verdict"
         if any(d.status in (Status.JUDGED, Status.INNOCENT) for d in found):
             raise FuncnetError("the judges acquitted the planted receipt: either they do not look or the fault is too small; no verifier is fined")
-        return self._challenge()
+        return self._challenge(noted_at)
 
     def _open(self, dispute: Dispute) -> None:
         try:
@@ -96,9 +96,9 @@ class Settlement:
             if error.error != "WrongStatus":  # the provider was faster
                 raise
 
-    def _challenge(self) -> str:
+    def _challenge(self, noted_at: int) -> str:
         """Challenge the planted receipt oneself, where every verifier has posted and none has: otherwise nobody could be blamed for passing it."""
-        placed = self._find_receipt()
+        placed = self._find_receipt(noted_at)
         if placed is None:
             return "the planted job's receipt"
         receipts, index, batch_id = placed
@@ -112,9 +112,12 @@ class Settlement:
         self.say("no verifier found it; the planter challenges it")
         return "a verdict"
 
-    def _find_receipt(self) -> tuple[list[StageReceipt], int, int] | None:
-        """(its batch's receipts, its place among them, the batch) of the payer's newest anchored job at the provider."""
+    def _find_receipt(self, noted_at: int) -> tuple[list[StageReceipt], int, int] | None:
+        """(its batch's receipts, its place among them, the batch) of the payer's newest job that the provider anchored after the note."""
         for batch_id in reversed(range(int(self.chain.call("CommitmentLog", "batchCount", self.plant.provider)))):
+            batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", self.plant.provider, batch_id))
+            if batch["anchoredAt"] <= noted_at:
+                return None
             receipts = asyncio.run(self._batch(batch_id))
             for index, receipt in enumerate(receipts):
                 if receipt.payer == self.plant.payer:

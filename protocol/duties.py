@@ -6,6 +6,7 @@ from typing import Any
 
 from eth_abi import encode as abi_encode
 from eth_hash.auto import keccak
+from eth_utils.hexadecimal import decode_hex
 
 from protocol.trees import BatchTree
 from protocol.typed import ZERO32
@@ -109,14 +110,10 @@ class DutyOpening:
     def from_json(cls, body: Mapping[str, Any]) -> "DutyOpening":
         """Raises ValueError, KeyError or TypeError for what is no opening."""
         results = [
-            DutyResult(r["provider"], int(r["batch_id"]), int(r["number"]), r["verdict"], _bytes(r["commitment"]), _bytes(r["opening"]))
+            DutyResult(r["provider"], int(r["batch_id"]), int(r["number"]), r["verdict"], decode_hex(r["commitment"]), decode_hex(r["opening"]))
             for r in body["results"]
         ]
-        return cls.of(_bytes(body["signature"]), results)
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
+        return cls.of(decode_hex(body["signature"]), results)
 
 
 def replay_commitment(salt: bytes, replayed: bytes) -> bytes:

@@ -10,6 +10,7 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from eth_utils.address import is_checksum_address
+from eth_utils.hexadecimal import decode_hex
 
 from protocol import ProtocolError
 from protocol.chain import Chain
@@ -61,13 +62,9 @@ class Plant:
         """Raises ProtocolError for a file that is not there or holds no plant."""
         try:
             body = json.loads(path.read_text())
-            plant = cls(body["provider"], body["payer"], _bytes(body["salt"]), _bytes(body["consent"]))
+            plant = cls(body["provider"], body["payer"], decode_hex(body["salt"]), decode_hex(body["consent"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProtocolError(f"{path} holds no plant ({error}); give a file that `funcnet plant note` wrote") from error
         if not is_checksum_address(plant.provider) or not is_checksum_address(plant.payer) or len(plant.salt) != 32:
             raise ProtocolError(f"{path} holds no plant: its addresses or its salt are malformed")
         return plant
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))

@@ -54,7 +54,8 @@ class Planting:
     def open_convicted(self) -> int:
         """Open each plant whose receipt was convicted, so that the verdict is never carried out; how many."""
         opened, chosen = 0, sorted(self.folder.glob("*.job"))
-        convicted = self._convicted() if chosen else {}
+        # Plants wait for weeks; disputes are walked only while there is one against this provider.
+        convicted = self._convicted() if chosen and self.chain.call("Staking", "openDisputes", self.provider) else {}
         for mark in chosen:
             file = mark.with_suffix(".json")
             plant = self._read(file)

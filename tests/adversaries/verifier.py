@@ -6,14 +6,13 @@ A verifier that copies is not among them: there is nothing to copy from before i
 
 import secrets
 import sys
-from collections.abc import Callable
+from typing import Any
 
 from inference.compare import Verdict
 from protocol.wire import DUTY
 from verifier import app, worker
-from verifier.checks import CheckResult, Replayers
+from verifier.checks import CheckResult
 from verifier.duty import Duties
-from verifier.evidence import EvidenceClient
 
 UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
 """The verdict on everything, without having looked at it."""
@@ -22,17 +21,10 @@ UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
 def _decides_unseen(verdict: Verdict) -> None:
     honest = worker.check
 
-    async def check(
-        client: EvidenceClient,
-        replayers: Replayers,
-        provider: str,
-        number: int,
-        duty_signature: bytes,
-        dispute_id: int,
-        committed: Callable[[bytes, bytes], None],
-    ) -> CheckResult:
+    async def check(*given: Any) -> CheckResult:
+        *_, dispute_id, committed = given
         if dispute_id != DUTY:
-            return await honest(client, replayers, provider, number, duty_signature, dispute_id, committed)
+            return await honest(*given)
         # A commitment to nothing, so that the root looks like any other.
         commitment, opening = secrets.token_bytes(32), secrets.token_bytes(32)
         committed(commitment, opening)
