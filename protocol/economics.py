@@ -8,7 +8,7 @@ import numpy as np
 
 NEWCOMER_RATE, FLOOR_RATE = 3.0, 0.02
 RATE_HALVING = 100.0
-"""FUNC of verified work at which a provider's audit rate is half a newcomer's: `CommitmentLog.RATE_HALVING`."""
+"""Receipts released unharmed after which a provider's audit rate is half a newcomer's: `CommitmentLog.RATE_HALVING`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Terms:
 
 
 def audit_rate(verified: float) -> float:
-    """Expected checks of a receipt, given the provider's verified work in FUNC: `CommitmentLog._rate`."""
+    """Expected checks of a receipt, given how many of the provider's receipts were released unharmed: `CommitmentLog._rate`."""
     return max(FLOOR_RATE, NEWCOMER_RATE * RATE_HALVING / (RATE_HALVING + verified))
 
 
@@ -111,7 +111,7 @@ def simulate_provider(strategy: Strategy, market: Market, seed: int) -> float:
     up. Neighbours who collude gain nothing over two who cheat alone, since each stage is replayed from its own committed rows in.
     """
     source = np.random.default_rng(seed)
-    profit, verified, jailed, held = 0.0, 0.0, 0, [0.0] * market.window_epochs
+    profit, verified, jailed, held = 0.0, 0, 0, [0.0] * market.window_epochs
     own = market.price * (1 - market.royalty - market.verifiers - market.treasury - market.burn)
     for _ in range(market.epochs):
         profit += held.pop(0)
@@ -126,9 +126,9 @@ def simulate_provider(strategy: Strategy, market: Market, seed: int) -> float:
         held.append(own * market.jobs_per_epoch)
         if cheated and source.random() < terms.caught(cheated):
             profit -= market.slash * market.stake
-            held, jailed, verified = [0.0] * market.window_epochs, market.jail_epochs, 0.0
+            held, jailed, verified = [0.0] * market.window_epochs, market.jail_epochs, 0
             continue
-        verified += market.price * market.jobs_per_epoch
+        verified += market.jobs_per_epoch
     return profit + sum(held)
 
 
