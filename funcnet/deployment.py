@@ -48,6 +48,7 @@ WIRING = {
         "verifiers": "VerifierSet",
         "rewards": "RewardPool",
         "disputes": "Disputes",
+        "attendance": "Attendance",
     },
     "Disputes": {
         "token": "FuncToken",
@@ -59,7 +60,9 @@ WIRING = {
         "settlement": "Settlement",
         "contradictions": "Contradictions",
         "plants": "Plants",
+        "attendance": "Attendance",
     },
+    "Attendance": {"disputes": "Disputes", "verifiers": "VerifierSet"},
     "Contradictions": {"log": "CommitmentLog", "registry": "ProviderRegistry", "disputes": "Disputes"},
     "Pins": {"log": "CommitmentLog", "verifiers": "VerifierSet"},
     "Plants": {

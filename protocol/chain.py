@@ -38,6 +38,7 @@ CONTRACTS = (
     "Settlement",
     "Disputes",
     "Contradictions",
+    "Attendance",
 )
 CLOCK_SECONDS = 3.0
 RECEIPT_TIMEOUT_SECONDS = 60

@@ -127,11 +127,26 @@ class Duties:
         for epoch in self.store.unclaimed():
             if self.chain.call("VerifierSet", "dutiesOpen", epoch):
                 continue
-            pot = self.chain.call("Settlement", "pot", epoch)
-            posted = self.chain.call("VerifierSet", "dutyRoot", epoch, self.account.address) != ZERO32
-            if pot and posted and not self.chain.call("Settlement", "claimed", epoch, self.account.address):
-                digest = self.chain.send(self.account, "Settlement", "claimVerifierPay", epoch)
-                log.info("paid", epoch=epoch, tx=digest)
+            if self.chain.call("Settlement", "pot", epoch):
+                self._share_out(epoch)
             self.store.mark_claimed(epoch)
         if self.chain.call("Disputes", "owed", self.account.address):
             self.chain.send(self.account, "Disputes", "withdraw")
+
+    def _share_out(self, epoch: int) -> None:
+        """Take this verifier's share; those of members that missed a vote go to the pot that runs, which all of them share."""
+        lapsed = self.chain.call("Attendance", "lastSequence")
+        for verifier in active_members(self.chain, epoch) if lapsed else [self.account.address]:
+            posted = self.chain.call("VerifierSet", "dutyRoot", epoch, verifier) != ZERO32
+            if not posted or self.chain.call("Settlement", "claimed", epoch, verifier):
+                continue
+            try:
+                if self.chain.call("Attendance", "isDocked", epoch, verifier):
+                    self.chain.send(self.account, "Settlement", "forfeit", epoch, verifier)
+                    log.warning("pay lost for a missed vote", epoch=epoch, verifier=verifier)
+                elif verifier == self.account.address:
+                    digest = self.chain.send(self.account, "Settlement", "claimVerifierPay", epoch)
+                    log.info("paid", epoch=epoch, tx=digest)
+            except Reverted as error:
+                if error.error != "AlreadyClaimed":  # another member was faster
+                    raise

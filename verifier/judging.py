@@ -8,7 +8,7 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
-from protocol.chain import Chain
+from protocol.chain import Chain, struct_values
 from protocol.disputes import KIND_OUTPUT, KIND_WITHHELD, Dispute, DisputeReader, Outcome, Round, Status
 from protocol.members import Member, active_members
 from protocol.receipts import StageReceipt
@@ -82,13 +82,17 @@ class Judging:
     def take_seats(self) -> None:
         """Queue a check for each open dispute in which this verifier has a seat, and sign where its check is done."""
         for dispute in self.disputes.all():
-            if dispute.status != Status.OPEN or self.account.address not in {m.verifier for m in self._seated(dispute)}:
+            mine = None
+            if dispute.status == Status.OPEN:
+                mine = next((m for m in self._seated(dispute) if m.verifier == self.account.address), None)
+            if mine is None:
                 continue
             key = CheckKey(dispute.provider, dispute.number, dispute.dispute_id)
             self.store.add_committee_check(key, dispute.batch_id, dispute.epoch)
             verdict = self.store.verdict(key)
             if verdict is not None:
-                self._sign_verdict(dispute, outcome_of(verdict, dispute.kind))
+                outcome = outcome_of(verdict, dispute.kind)
+                self._attend(dispute, mine, outcome, self._sign_verdict(dispute, outcome))
 
     def _seated(self, dispute: Dispute) -> list[Member]:
         """The judges of the dispute's round, in the order of their seats."""
@@ -97,10 +101,26 @@ class Judging:
         members = active_members(self.chain, dispute.epoch).values()
         return sorted((m for m in members if seats >> m.index & 1), key=lambda m: m.index)
 
-    def _sign_verdict(self, dispute: Dispute, outcome: Outcome) -> None:
+    def _attend(self, dispute: Dispute, mine: Member, outcome: Outcome, vote: bytes) -> None:
+        """Show the vote on chain in the last quarter of a round that has no quorum yet: ended without one, it costs the absent their pay."""
+        period = struct_values("Disputes", "parametersAt", self.chain.call("Disputes", "parametersAt", dispute.version))["verdictPeriod"]
+        if not dispute.deadline - period // 4 <= self.chain.now() <= dispute.deadline:
+            return
+        if self.chain.call("Attendance", "present", dispute.dispute_id, dispute.round) >> mine.index & 1:
+            return
+        try:
+            digest = self.chain.send(self.account, "Attendance", "attend", dispute.evidence_id, mine.index, outcome, vote)
+        except Reverted as error:
+            if error.error != "NotOpen":  # the verdict, or the deadline, was faster
+                raise
+        else:
+            log.warning("vote shown on chain", dispute=dispute.dispute_id, round=dispute.round, outcome=outcome.name, tx=digest)
+
+    def _sign_verdict(self, dispute: Dispute, outcome: Outcome) -> bytes:
         payload = bls.verdict_payload(dispute.dispute_id, dispute.evidence_id, dispute.round, outcome)
         signature = self._sign(bls.VERDICT, "Disputes", dispute.epoch, payload)
         self.store.add_statement(_subject(dispute), dispute.epoch, SAID[outcome], signature)
+        return signature
 
     def carry_on(self) -> None:
         """Bring each dispute one step further: enter its verdict, escalate, carry out, end it; and take the fee for what was judged.

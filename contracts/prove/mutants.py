@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 STAKING, ESCROW, SETTLEMENT = "staking/Staking.sol", "market/PaymentEscrow.sol", "market/Settlement.sol"
 SHARES = "libraries/ShareMath.sol"
 DISPUTES, REWARDS, LOG, SET = "dispute/Disputes.sol", "staking/RewardPool.sol", "verify/CommitmentLog.sol", "verify/VerifierSet.sol"
-PLANTS = "verify/Plants.sol"
+PLANTS, ATTENDANCE = "verify/Plants.sol", "dispute/Attendance.sol"
 
 MUTANTS = (
     (STAKING, "require(active >= inFlight, FeesInFlight(inFlight));", "", "stake leaves under fees in flight"),
@@ -48,7 +48,9 @@ MUTANTS = (
     (SETTLEMENT, "uint96 gross = uint96(Math.min(h.gross, room));", "uint96 gross = h.gross;", "more is released than is anchored"),
     (SETTLEMENT, "require(staking.openDisputes(provider) == 0, DisputeOpen(provider));", "", "a payout runs from a dispute"),
     (SETTLEMENT, "net += p.parts.provider - p.delegators;", "net += p.parts.provider;", "delegators are paid twice"),
-    (SETTLEMENT, "claimed[epoch][msg.sender] = true;", "", "a verifier is paid twice"),
+    (SETTLEMENT, "claimed[epoch][verifier] = true;", "", "a verifier is paid twice"),
+    (SETTLEMENT, "require(!attendance.isDocked(epoch, msg.sender), Docked(msg.sender, epoch));", "", "an absent judge is paid"),
+    (SETTLEMENT, "require(attendance.isDocked(epoch, verifier), NotDocked(verifier, epoch));", "", "anybody takes a verifier's pay away"),
     (SETTLEMENT, "pot[epoch] = 0;", "", "a pot is there twice"),
     (SETTLEMENT, "_setDue(h, debt, before, due - paid);", "_setDue(h, debt, before, 0);", "a refund that could not be paid is forgotten"),
     (DISPUTES, "uint96 rest = p.bond - _firstFee(disputeId);", "uint96 rest = p.bond;", "the fee is paid twice"),
@@ -64,6 +66,8 @@ MUTANTS = (
     (PLANTS, "require(p.notedAt < b.anchoredAt, NotedTooLate(p.notedAt, b.anchoredAt));", "", "a lie that was found becomes a plant"),
     (PLANTS, "require(fault == ECDSA.RecoverError.NoError && signer == payer, NoConsent(payer));", "", "a plant shields a lie to a stranger"),
     (PLANTS, "require(!again || p.leaf == leaf, AnotherReceipt(hash));", "", "a plant shields two receipts"),
+    (ATTENDANCE, "panel.seats & ~present[disputeId][d.round];", "panel.seats;", "a judge that voted loses its pay"),
+    (ATTENDANCE, "require(msg.sender == address(disputes), NotAllowed(msg.sender));", "", "anybody docks judges"),
     (REWARDS, "delete _cuts[epoch][provider];", "", "a reward is claimed twice"),
     (REWARDS, "CAP_BPS = 9_000;", "CAP_BPS = 11_000;", "a provider is paid more than its cap"),
     (LOG, "require(block.timestamp > until, WindowOpen(until));", "", "a batch matures in its window"),

@@ -9,6 +9,7 @@ import {stdJson} from "forge-std/StdJson.sol";
 
 import {Guarded} from "../src/access/Guarded.sol";
 import {Roles} from "../src/access/Roles.sol";
+import {Attendance} from "../src/dispute/Attendance.sol";
 import {Contradictions} from "../src/dispute/Contradictions.sol";
 import {Disputes} from "../src/dispute/Disputes.sol";
 import {IDisputes} from "../src/interfaces/IDisputes.sol";
@@ -72,6 +73,7 @@ abstract contract Deployment is CommonBase {
     Contradictions public contradictions;
     Pins public pins;
     Plants public plants;
+    Attendance public attendance;
 
     error TooShort(string period, uint256 has, uint256 needs);
 
@@ -94,6 +96,7 @@ abstract contract Deployment is CommonBase {
         contradictions = Contradictions(_at(deployer, nonce + 12));
         pins = Pins(_at(deployer, nonce + 13));
         plants = Plants(_at(deployer, nonce + 14));
+        attendance = Attendance(_at(deployer, nonce + 15));
 
         access = new AccessManager(deployer);
         timelock = new TimelockController(p.timelockDelay, _one(governor), _one(governor), address(0));
@@ -124,20 +127,22 @@ abstract contract Deployment is CommonBase {
         _created(
             address(new CommitmentLog(c, verifiers.genesis(), p.times.epochLength, p.challengeWindow, p.retention)), address(commitments)
         );
-        Settlement.Wiring memory s = Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes));
+        Settlement.Wiring memory s =
+            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance);
         _created(
             address(new Settlement(authority, s, ISettlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps))),
             address(settlement)
         );
         _created(address(new RewardPool(authority, token, staking, address(settlement), p.rewardEpoch, p.emission)), address(rewards));
         Disputes.Wiring memory d = Disputes.Wiring(
-            token, staking, providers, models, commitments, verifiers, settlement, address(contradictions), address(plants)
+            token, staking, providers, models, commitments, verifiers, settlement, address(contradictions), address(plants), attendance
         );
         _created(address(new Disputes(authority, d, p.disputes)), address(disputes));
         _created(address(new Contradictions(commitments, providers, disputes)), address(contradictions));
         _created(address(new Pins(commitments, verifiers, p.pinWindow, p.retention)), address(pins));
         Plants.Wiring memory l = Plants.Wiring(token, staking, commitments, verifiers, pins, disputes);
         _created(address(new Plants(authority, l, p.plants)), address(plants));
+        _created(address(new Attendance(disputes, verifiers)), address(attendance));
     }
 
     /// @dev The timelock governs: parameters after its own delay, roles after one that is longer than unbonding and thawing.
@@ -234,6 +239,7 @@ contract Deploy is Script, Deployment {
         o.serialize("Pins", address(pins));
         o.serialize("Plants", address(plants));
         o.serialize("Settlement", address(settlement));
+        o.serialize("Attendance", address(attendance));
         o.serialize("Contradictions", address(contradictions));
         string memory json = o.serialize("Disputes", address(disputes));
         json.write(string.concat("deployments/", vm.toString(block.chainid), ".json"));

@@ -7,6 +7,7 @@ import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProo
 import {LibBit} from "solady/utils/LibBit.sol";
 
 import {Ledgered} from "../access/Sequenced.sol";
+import {IAttendance} from "../interfaces/IAttendance.sol";
 import {ICommitmentLog} from "../interfaces/ICommitmentLog.sol";
 import {IDisputes} from "../interfaces/IDisputes.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
@@ -38,6 +39,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         ISettlement settlement;
         address contradictions;
         address plants;
+        IAttendance attendance;
     }
 
     struct Evidence {
@@ -61,6 +63,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     ISettlement public immutable settlement;
     address public immutable contradictions;
     address public immutable plants;
+    IAttendance public immutable attendance;
 
     Parameters[] private _parameters;
     Dispute[] private _disputes;
@@ -81,6 +84,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         settlement = w.settlement;
         contradictions = w.contradictions;
         plants = w.plants;
+        attendance = w.attendance;
         _set(parameters_);
     }
 
@@ -147,6 +151,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         (uint256 disputeId, Dispute storage d) = _find(evidenceId, Status.Open);
         require(d.round == Round.Committee, NoAppeal(disputeId));
         require(block.timestamp > d.deadline, DeadlineNotPassed(d.deadline));
+        attendance.lapse(disputeId);
         uint32 deadline = uint32(block.timestamp) + _parameters[d.version].verdictPeriod;
         (d.round, d.deadline) = (Round.FullSet, deadline);
         emit Escalated(_next(), disputeId, deadline);
@@ -177,6 +182,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         Dispute memory m = d;
         require(m.round != Round.Committee, NoAppeal(disputeId));
         require(block.timestamp > m.deadline, DeadlineNotPassed(m.deadline));
+        attendance.lapse(disputeId);
         d.status = Status.Expired;
         _returnBonds(disputeId, m);
         staking.unfreeze(m.provider, m.frozen);

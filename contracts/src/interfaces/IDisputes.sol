@@ -132,13 +132,14 @@ interface IDisputes {
     /// @notice Takes a committee's verdict to the full set, for the larger bond. The party that lost it only, within the appeal period.
     function appeal(bytes32 evidenceId) external;
 
-    /// @notice Hands a dispute whose committee had no quorum by its deadline to the full set.
+    /// @notice Hands a dispute whose committee had no quorum by its deadline to the full set; the absent lose the epoch's pay (IAttendance).
     function escalate(bytes32 evidenceId) external;
 
     /// @notice Carries out the last verdict once no appeal is possible: slash, jail and refund, or nothing; the winner takes the bonds.
     function execute(Claim calldata claim) external;
 
-    /// @notice Ends a dispute without a quorum of the full set: bonds return, the job is refunded, the evidence may be brought once more.
+    /// @notice Ends a dispute without a quorum of the full set: bonds return, the job is refunded, the absent lose the
+    /// epoch's pay, the evidence may be brought once more.
     function expire(Claim calldata claim) external;
 
     /// @notice Calls off a slash of a small network before it is carried out; bonds return. Governance only; nobody can impose one.

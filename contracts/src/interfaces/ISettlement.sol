@@ -63,6 +63,8 @@ interface ISettlement {
     error EpochOpen(uint64 epoch);
     error NotOnDuty(address verifier, uint64 epoch);
     error AlreadyClaimed(address verifier, uint64 epoch);
+    error Docked(address verifier, uint64 epoch);
+    error NotDocked(address verifier, uint64 epoch);
     error BadParameters();
 
     event VoucherRedeemed(uint64 sequence, address indexed provider, address indexed payer, bytes32 indexed modelId, Redemption redemption);
@@ -92,8 +94,11 @@ interface ISettlement {
     /// @notice Returns a fee to its payer from what is held for the provider and model, and the rest from its next redemptions. Disputes only.
     function refund(address provider, address payer, bytes32 modelId, uint128 amount) external;
 
-    /// @notice Pays the caller its equal share of an epoch's pot, if it posted its duties for that epoch.
+    /// @notice Pays the caller its equal share of an epoch's pot, if it posted its duties for that epoch and missed no vote in it (IAttendance).
     function claimVerifierPay(uint64 epoch) external returns (uint256 amount);
+
+    /// @notice Moves the share of a verifier that missed a vote to the current epoch's pot. Anybody may.
+    function forfeit(uint64 epoch, address verifier) external returns (uint256 amount);
 
     /// @notice Moves the pot of an epoch for which nobody posted duties to the current epoch.
     function rollOver(uint64 epoch) external;

@@ -7,6 +7,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {Sequenced} from "../access/Sequenced.sol";
+import {IAttendance} from "../interfaces/IAttendance.sol";
 import {ICommitmentLog} from "../interfaces/ICommitmentLog.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
 import {IPaymentEscrow} from "../interfaces/IPaymentEscrow.sol";
@@ -32,6 +33,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         IVerifierSet verifiers;
         IRewardPool rewards;
         address disputes;
+        IAttendance attendance;
     }
 
     /// @param gross redeemed and not yet released or refunded
@@ -48,6 +50,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
     IVerifierSet public immutable verifiers;
     IRewardPool public immutable rewards;
     address public immutable disputes;
+    IAttendance public immutable attendance;
 
     uint96 private _treasuryDue;
     uint96 private _burnDue;
@@ -70,6 +73,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         verifiers = w.verifiers;
         rewards = w.rewards;
         disputes = w.disputes;
+        attendance = w.attendance;
         _set(parameters_);
     }
 
@@ -149,13 +153,17 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
 
     /// @inheritdoc ISettlement
     function claimVerifierPay(uint64 epoch) external returns (uint256 amount) {
-        require(!verifiers.dutiesOpen(epoch), EpochOpen(epoch));
-        require(verifiers.dutyRoot(epoch, msg.sender) != 0, NotOnDuty(msg.sender, epoch));
-        require(!claimed[epoch][msg.sender], AlreadyClaimed(msg.sender, epoch));
-        claimed[epoch][msg.sender] = true;
-        amount = pot[epoch] / verifiers.dutyRootsPosted(epoch);
+        require(!attendance.isDocked(epoch, msg.sender), Docked(msg.sender, epoch));
+        amount = _takeShare(epoch, msg.sender);
         emit VerifierPaid(_next(), msg.sender, epoch, amount);
         escrow.pay(msg.sender, uint96(amount));
+    }
+
+    /// @inheritdoc ISettlement
+    function forfeit(uint64 epoch, address verifier) external returns (uint256 amount) {
+        require(attendance.isDocked(epoch, verifier), NotDocked(verifier, epoch));
+        amount = _takeShare(epoch, verifier);
+        _rollOver(epoch, amount);
     }
 
     /// @inheritdoc ISettlement
@@ -163,10 +171,8 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         require(!verifiers.dutiesOpen(epoch), EpochOpen(epoch));
         require(verifiers.dutyRootsPosted(epoch) == 0, NotOnDuty(address(0), epoch));
         uint256 amount = pot[epoch];
-        uint64 current = verifiers.currentEpoch();
         pot[epoch] = 0;
-        pot[current] += amount;
-        emit PotRolledOver(_next(), epoch, current, amount);
+        _rollOver(epoch, amount);
     }
 
     /// @inheritdoc ISettlement
@@ -273,6 +279,21 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         _refundDue[debt] = due;
         if (before == 0 && due != 0) ++h.dues;
         if (before != 0 && due == 0) --h.dues;
+    }
+
+    /// @dev A verifier's share of an epoch whose duties are closed, once.
+    function _takeShare(uint64 epoch, address verifier) private returns (uint256) {
+        require(!verifiers.dutiesOpen(epoch), EpochOpen(epoch));
+        require(verifiers.dutyRoot(epoch, verifier) != 0, NotOnDuty(verifier, epoch));
+        require(!claimed[epoch][verifier], AlreadyClaimed(verifier, epoch));
+        claimed[epoch][verifier] = true;
+        return pot[epoch] / verifiers.dutyRootsPosted(epoch);
+    }
+
+    function _rollOver(uint64 epoch, uint256 amount) private {
+        uint64 current = verifiers.currentEpoch();
+        pot[current] += amount;
+        emit PotRolledOver(_next(), epoch, current, amount);
     }
 
     /// @dev Splits released fees; royalty and the pot are served here, the provider's part by the caller.

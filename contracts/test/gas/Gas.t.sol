@@ -189,6 +189,20 @@ contract GasTest is Network {
         assertEq(ok, expected);
     }
 
+    function test_gas__rounds_without_a_quorum() public {
+        _registerModel(500);
+        _joinProvider();
+        _joinVerifiers(94);
+        _fundPayer(100 ether);
+        (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
+        skip(121);
+        disputes.escalate(evidenceId);
+        _snap("end a round without a quorum, 15 absent");
+        skip(121);
+        disputes.expire(claim);
+        _snap("end a dispute without a quorum, 93 absent");
+    }
+
     function test_gas__register_a_verifier() public {
         _joinVerifiers(3);
         _stake(owner, STAKE);

@@ -125,7 +125,8 @@ contract KnownBugsTest is Network {
     }
 
     function _settlementArguments() private view returns (bytes memory) {
-        Settlement.Wiring memory w = Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes));
+        Settlement.Wiring memory w =
+            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance);
         return abi.encode(access, w, ISettlement.Parameters(address(this), 500, 200, 100));
     }
 

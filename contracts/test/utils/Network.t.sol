@@ -9,6 +9,7 @@ import {TimelockController} from "@openzeppelin/contracts/governance/TimelockCon
 import {Deploy, Deployment} from "../../script/Deploy.s.sol";
 import {Guarded} from "../../src/access/Guarded.sol";
 import {ICommitmentLog} from "../../src/interfaces/ICommitmentLog.sol";
+import {IAttendance} from "../../src/interfaces/IAttendance.sol";
 import {IContradictions} from "../../src/interfaces/IContradictions.sol";
 import {IDisputes} from "../../src/interfaces/IDisputes.sol";
 import {IModelRegistry} from "../../src/interfaces/IModelRegistry.sol";
@@ -21,6 +22,7 @@ import {ISettlement} from "../../src/interfaces/ISettlement.sol";
 import {IStaking} from "../../src/interfaces/IStaking.sol";
 import {IVerifierSet} from "../../src/interfaces/IVerifierSet.sol";
 import {ReceiptLib} from "../../src/libraries/ReceiptLib.sol";
+import {Attendance} from "../../src/dispute/Attendance.sol";
 import {Contradictions} from "../../src/dispute/Contradictions.sol";
 import {Disputes} from "../../src/dispute/Disputes.sol";
 import {PaymentEscrow} from "../../src/market/PaymentEscrow.sol";
@@ -54,6 +56,7 @@ abstract contract Network is Test {
     Contradictions internal contradictions;
     Pins internal pins;
     Plants internal plants;
+    Attendance internal attendance;
 
     uint256 internal constant VERIFIERS = 3;
     uint96 internal constant STAKE = 20_000 ether;
@@ -79,7 +82,7 @@ abstract contract Network is Test {
         (staking, rewards, providers, models) = (d.staking(), d.rewards(), d.providers(), d.models());
         (escrow, settlement, verifiers) = (d.escrow(), d.settlement(), d.verifiers());
         (commitments, pins, disputes, contradictions) = (d.commitments(), d.pins(), d.disputes(), d.contradictions());
-        plants = d.plants();
+        (plants, attendance) = (d.plants(), d.attendance());
         (operator, operatorKey) = makeAddrAndKey("operator");
         (gateway, gatewayKey) = makeAddrAndKey("gateway");
     }
@@ -220,6 +223,12 @@ abstract contract Network is Test {
         }
         // One message: the sum of signatures is the signature by the sum of secrets.
         return Bls.sign(sum, message);
+    }
+
+    function _permit(uint256 key, address holder, uint256 amount) internal view returns (uint8 v, bytes32 r, bytes32 s) {
+        bytes32 typehash = keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+        bytes32 body = keccak256(abi.encode(typehash, holder, address(escrow), amount, token.nonces(holder), block.timestamp));
+        return vm.sign(key, keccak256(abi.encodePacked(hex"1901", token.DOMAIN_SEPARATOR(), body)));
     }
 
     function _fundPayer(uint128 amount) internal {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ContradictionsNote} from "./note.t.sol";
 import {ContradictionsProve} from "./prove.t.sol";
 
 /// @notice All of the contract's functions in one: a test contract costs seconds to compile.
-contract ContradictionsTest is ContradictionsProve {}
+contract ContradictionsTest is ContradictionsNote, ContradictionsProve {}

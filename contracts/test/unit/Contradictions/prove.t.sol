@@ -90,9 +90,4 @@ abstract contract ContradictionsProve is Network {
         contradictions.prove(other, signature, anchored, "salt");
         assertEq(staking.slashable(owner), STAKE / 2);
     }
-
-    function test_punish__by_another__reverts() public {
-        vm.expectRevert(abi.encodeWithSelector(IDisputes.NotAllowed.selector, address(this)));
-        disputes.punish(owner, address(this));
-    }
 }

@@ -101,4 +101,25 @@ abstract contract DisputesExecute is Network {
         vm.expectPartialRevert(IDisputes.WrongClaim.selector);
         disputes.execute(claim);
     }
+
+    function test_execute__disputes_of_two_kinds__return_the_fee_once() public {
+        _joinAll();
+        (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
+        _fund(judges[0], BOND);
+        vm.startPrank(judges[0]);
+        token.approve(address(disputes), BOND);
+        disputes.open(claim.receipt, claim.batchId, new bytes32[](0), IDisputes.Kind.Tokens);
+        vm.stopPrank();
+        IDisputes.Claim memory other = _claim(claim.receipt, claim.batchId);
+        other.kind = IDisputes.Kind.Tokens;
+        bytes32 otherId = disputes.evidenceIdOf(other);
+        _verdict(evidenceId, IDisputes.Outcome.Guilty);
+        _verdict(otherId, IDisputes.Outcome.Guilty);
+        skip(61);
+        disputes.execute(claim);
+        disputes.execute(other);
+        assertEq(escrow.depositOf(payer).balance, 10 ether);
+        assertEq(settlement.refundDue(owner, payer, modelId), 0);
+        _assertLedgers();
+    }
 }

@@ -29,8 +29,6 @@ abstract contract PaymentEscrowWithdraw is Network {
         _deposit(1 ether);
         vm.startPrank(payer);
         vm.expectRevert(IPaymentEscrow.ZeroAmount.selector);
-        escrow.startWithdrawal(0);
-        vm.expectRevert(IPaymentEscrow.ZeroAmount.selector);
         escrow.withdraw();
         escrow.startWithdrawal(1 ether);
         skip(600);

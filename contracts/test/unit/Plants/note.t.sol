@@ -4,22 +4,10 @@ pragma solidity 0.8.37;
 import "./Planted.sol";
 
 abstract contract PlantsNote is Planted {
-    function test_note__takes_the_bounty__and_returns_it_after_its_lifetime() public {
+    function test_note__takes_the_bounty_once() public {
         _note();
         assertEq(plants.ledger(), BOUNTY);
         assertEq(token.balanceOf(address(plants)), BOUNTY);
-        vm.expectRevert(abi.encodeWithSelector(IPlants.AlreadyNoted.selector, plantHash));
-        plants.note(plantHash);
-        vm.expectPartialRevert(IPlants.NotYet.selector);
-        plants.withdraw(plantHash);
-        skip(1_001);
-        vm.prank(owner);
-        vm.expectRevert(abi.encodeWithSelector(IPlants.NotPlanter.selector, owner));
-        plants.withdraw(plantHash);
-        plants.withdraw(plantHash);
-        assertEq(plants.ledger(), 0);
-        vm.expectRevert(abi.encodeWithSelector(IPlants.NotPlanter.selector, address(this)));
-        plants.withdraw(plantHash);
         vm.expectRevert(abi.encodeWithSelector(IPlants.AlreadyNoted.selector, plantHash));
         plants.note(plantHash);
     }

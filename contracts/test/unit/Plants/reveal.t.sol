@@ -84,9 +84,4 @@ abstract contract PlantsReveal is Planted {
         vm.expectRevert(abi.encodeWithSelector(IPlants.AnotherReceipt.selector, plantHash));
         plants.reveal(next, SALT, consent);
     }
-
-    function test_callOff__by_another__reverts() public {
-        vm.expectRevert(abi.encodeWithSelector(IDisputes.NotAllowed.selector, address(this)));
-        disputes.callOff("");
-    }
 }

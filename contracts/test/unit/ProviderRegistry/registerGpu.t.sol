@@ -15,12 +15,6 @@ abstract contract ProviderRegistryRegisterGpu is Network {
         assertEq(providers.requiredStake(owner), 20_000 ether);
         vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.StakeBelowMinimum.selector, STAKE, 21_000 ether));
         providers.registerGpu(gpu);
-        providers.retireGpu(3);
-        assertEq(providers.requiredStake(owner), 19_000 ether);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchGpu.selector, 3));
-        providers.retireGpu(3);
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NoSuchGpu.selector, 10));
-        providers.retireGpu(10);
         vm.stopPrank();
         assertEq(providers.gpusOf(owner).length, 10);
         assertEq(providers.gpusOf(owner)[0].model, "H200");

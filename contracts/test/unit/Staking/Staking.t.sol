@@ -10,6 +10,7 @@ import {StakingSetCommission} from "./setCommission.t.sol";
 import {StakingSlash} from "./slash.t.sol";
 import {StakingStake} from "./stake.t.sol";
 import {StakingUndelegate} from "./undelegate.t.sol";
+import {StakingUnfreeze} from "./unfreeze.t.sol";
 import {StakingWithdraw} from "./withdraw.t.sol";
 import {StakingWithdrawDelegation} from "./withdrawDelegation.t.sol";
 
@@ -24,6 +25,7 @@ contract StakingTest is
     StakingSlash,
     StakingStake,
     StakingUndelegate,
+    StakingUnfreeze,
     StakingWithdraw,
     StakingWithdrawDelegation
 {}

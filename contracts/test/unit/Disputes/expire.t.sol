@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import "../../utils/Network.t.sol";
 
-abstract contract DisputesNoQuorum is Network {
+abstract contract DisputesExpire is Network {
     function _again(IDisputes.Claim memory claim) private {
         _openDispute(claim.receipt, claim.batchId, judges[0]);
     }
@@ -12,17 +12,20 @@ abstract contract DisputesNoQuorum is Network {
         _again(claim);
     }
 
-    function test_noQuorum__goes_to_the_full_set_and_ends__and_may_be_brought_once_more() public {
+    /// @dev The slot of the evidence's record, found by what it holds.
+    function _slotOf(bytes32 evidenceId) private returns (bytes32 slot) {
+        vm.record();
+        disputes.evidence(evidenceId);
+        (bytes32[] memory reads,) = vm.accesses(address(disputes));
+        return reads[0];
+    }
+
+    function test_expire__no_quorum_of_the_full_set__ends__and_may_be_brought_once_more() public {
         _joinAll();
         (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
-        vm.expectPartialRevert(IDisputes.DeadlineNotPassed.selector);
-        disputes.escalate(evidenceId);
         skip(121);
         vm.expectRevert(abi.encodeWithSelector(IDisputes.NoAppeal.selector, 1));
         disputes.expire(claim);
-        disputes.escalate(evidenceId);
-        assertEq(uint8(disputes.dispute(1).round), uint8(IDisputes.Round.FullSet));
-        vm.expectRevert(abi.encodeWithSelector(IDisputes.NoAppeal.selector, 1));
         disputes.escalate(evidenceId);
         vm.expectPartialRevert(IDisputes.DeadlineNotPassed.selector);
         disputes.expire(claim);
@@ -44,7 +47,7 @@ abstract contract DisputesNoQuorum is Network {
         _assertLedgers();
     }
 
-    function test_noQuorum__fee_of_the_first_verdict__is_there_after_the_evidence_is_brought_again() public {
+    function test_expire__fee_of_the_first_verdict__is_there_after_the_evidence_is_brought_again() public {
         _joinAll();
         (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
         _verdict(evidenceId, IDisputes.Outcome.Guilty);
@@ -58,28 +61,7 @@ abstract contract DisputesNoQuorum is Network {
         _assertLedgers();
     }
 
-    function test_refund__disputes_of_two_kinds__return_the_fee_once() public {
-        _joinAll();
-        (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
-        _fund(judges[0], BOND);
-        vm.startPrank(judges[0]);
-        token.approve(address(disputes), BOND);
-        disputes.open(claim.receipt, claim.batchId, new bytes32[](0), IDisputes.Kind.Tokens);
-        vm.stopPrank();
-        IDisputes.Claim memory other = _claim(claim.receipt, claim.batchId);
-        other.kind = IDisputes.Kind.Tokens;
-        bytes32 otherId = disputes.evidenceIdOf(other);
-        _verdict(evidenceId, IDisputes.Outcome.Guilty);
-        _verdict(otherId, IDisputes.Outcome.Guilty);
-        skip(61);
-        disputes.execute(claim);
-        disputes.execute(other);
-        assertEq(escrow.depositOf(payer).balance, 10 ether);
-        assertEq(settlement.refundDue(owner, payer, modelId), 0);
-        _assertLedgers();
-    }
-
-    function test_noQuorum__a_third_time__reverts() public {
+    function test_expire__brought_a_third_time__reverts() public {
         _joinAll();
         (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
         vm.warp(disputes.dispute(1).deadline - 120);
@@ -92,27 +74,7 @@ abstract contract DisputesNoQuorum is Network {
         this.again(claim);
     }
 
-    /// @dev The slot of the evidence's record, found by what it holds.
-    function _slotOf(bytes32 evidenceId) private returns (bytes32 slot) {
-        vm.record();
-        disputes.evidence(evidenceId);
-        (bytes32[] memory reads,) = vm.accesses(address(disputes));
-        return reads[0];
-    }
-
-    function test_noQuorum__full_set_verdict__is_carried_out() public {
-        _joinAll();
-        (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
-        skip(121);
-        disputes.escalate(evidenceId);
-        _verdict(evidenceId, IDisputes.Outcome.Guilty);
-        skip(61);
-        disputes.execute(claim);
-        assertEq(disputes.owed(judges[0]), BOND - 100 ether);
-        assertEq(staking.slashable(owner), STAKE - 1_000 ether);
-    }
-
-    function test_noQuorum__on_appeal__each_bond_returns_less_the_fee_that_was_earned() public {
+    function test_expire__on_appeal__each_bond_returns_less_the_fee_that_was_earned() public {
         _joinAll();
         (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
         _verdict(evidenceId, IDisputes.Outcome.Guilty);

@@ -3,10 +3,10 @@ pragma solidity 0.8.37;
 
 import "../../utils/Network.t.sol";
 
-abstract contract ProviderRegistryRotation is Network {
+abstract contract ProviderRegistryFinishRotation is Network {
     address private next = makeAddr("next");
 
-    function test_rotation__after_the_thaw__replaces_the_key_and_keeps_the_old_attributable() public {
+    function test_finishRotation__after_the_thaw__replaces_the_key_and_keeps_the_old_attributable() public {
         _joinProvider();
         vm.startPrank(owner);
         providers.startRotation(next);
@@ -25,19 +25,7 @@ abstract contract ProviderRegistryRotation is Network {
         commitments.anchor("root", 1, 1, 1, 1);
     }
 
-    function test_rotation__none_or_to_a_taken_key__reverts() public {
-        _joinProvider();
-        vm.startPrank(owner);
-        vm.expectRevert(IProviderRegistry.NoRotation.selector);
-        providers.finishRotation();
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.OperatorTaken.selector, operator));
-        providers.startRotation(operator);
-        vm.stopPrank();
-        vm.expectRevert(abi.encodeWithSelector(IProviderRegistry.NotRegistered.selector, address(this)));
-        providers.startRotation(next);
-    }
-
-    function test_rotation__key_taken_meanwhile__reverts_at_the_end() public {
+    function test_finishRotation__key_taken_meanwhile__reverts() public {
         _joinProvider();
         vm.prank(owner);
         providers.startRotation(next);
