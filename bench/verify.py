@@ -100,15 +100,11 @@ class Bench:
 
     def check(self, jobs: Sequence[JobRows], guilty: int = -1) -> list[Checked]:
         """Replay and judge every stage of each job, after all of its tokens and after fewer."""
-        return [self._judge(job, replays, guilty) for job, replays in zip(jobs, self.replay(jobs), strict=True)]
+        margins = self.replayers[-1].margins([job.claim for job in jobs])
+        return [self._judge(*found, guilty) for found in zip(jobs, self.replay(jobs), margins, strict=True)]
 
-    def _judge(self, job: JobRows, replays: Sequence[Replay], guilty: int) -> Checked:
-        errors, margins = [], []
-        for i, replay in enumerate(replays):
-            claimed = to_float32(job.rows_out[i])
-            errors.append(self.tolerances[i].errors(claimed, replay))
-            if self.replayers[i].is_last:
-                margins = self.replayers[i].margins(claimed[job.first :], job.tokens, job.first, job.job.sampling)
+    def _judge(self, job: JobRows, replays: Sequence[Replay], margins: Sequence[float], guilty: int) -> Checked:
+        errors = [tolerance.errors(to_float32(rows), replay) for tolerance, rows, replay in zip(self.tolerances, job.rows_out, replays, strict=True)]
         total = len(job.tokens)
         verdicts = {n: [self._verdict(i, found, job.first, n, margins) for i, found in enumerate(errors)] for n in {*STEPS, total} if n <= total}
         scores = [drift_score(findings(found, job.first), tolerance) for found, tolerance in zip(errors, self.tolerances, strict=True)]

@@ -73,7 +73,7 @@ class StageSample:
         self.replays.append(replayer.replay(rows_in))
         self.prompt_rows.append(job.first)
         if replayer.is_last:
-            self.margins.append(replayer.margins(rows_out[job.first :], job.tokens, job.first, job.job.sampling))
+            self.margins += replayer.margins([job.claim])
 
     def fit(self, layers: LayerRange, precision: str) -> StageTolerance:
         """The tolerance that these runs support."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from inference.classes import to_float32
 from inference.executor import StageExecutor
+from inference.replay import SampledClaim
 from protocol.sampling import SamplingParameters, sample
 
 
@@ -36,6 +38,11 @@ class JobRows:
     def first(self) -> int:
         """The position of the row that the first token was sampled from."""
         return len(self.job.prompt) - 1
+
+    @property
+    def claim(self) -> SampledClaim:
+        """What the last stage committed to."""
+        return SampledClaim(to_float32(self.rows_out[-1])[self.first :], self.tokens, self.first, self.job.sampling)
 
 
 Sampler = Callable[[JobRows, torch.Tensor, int], int]

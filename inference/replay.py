@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
@@ -19,6 +20,18 @@ HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
 
 PASS_ROWS, HEAD_ROWS = 1024, 256
 """Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
+
+
+@dataclass(frozen=True)
+class SampledClaim:
+    """What a last stage committed to: ``final_rows`` [k, hidden], final-norm, at the positions from ``first`` on, from each of which one of
+    ``tokens`` was sampled by ``parameters``; ``before``: the completion tokens that came before them."""
+
+    final_rows: Rows
+    tokens: Sequence[int]
+    first: int
+    parameters: SamplingParameters
+    before: Sequence[int] = ()
 
 
 @dataclass
@@ -68,25 +81,32 @@ class StageReplayer:
                 found[i] = Replay(*(None if run is None else run[at, :count].copy() for run in runs))  # type: ignore[arg-type]
         return [found[i] for i in range(len(jobs))]
 
-    def margins(self, final_rows: Rows, tokens: Sequence[int], first: int, parameters: SamplingParameters, before: Sequence[int] = ()) -> list[float]:
-        """How far each token is from being sampled, in units of the noise of its logits.
+    def margins(self, claims: Sequence[SampledClaim]) -> list[list[float]]:
+        """How far each token of each claim is from being sampled, in units of the noise of its logits.
 
-        ``final_rows`` [k, hidden] are the final-norm rows that the stage committed to at the positions from ``first`` on, each of which one of
-        ``tokens`` was sampled from; ``before``: the completion tokens that came before them. The rows are compared by themselves, so only the
-        head and the sampling are left to judge here. The noise is the root mean square, over the vocabulary, of what the twin's logits differ by.
+        The rows are compared by themselves, so only the head and the sampling are left to judge here. The noise is the root mean square, over the
+        vocabulary, of what the twin's logits differ by.
         """
-        history, found = [*before, *tokens], []
-        for start in range(0, len(tokens), HEAD_ROWS):
-            rows = torch.from_numpy(final_rows[start : start + HEAD_ROWS])
-            exact = self.reference.head(rows)
-            if self.twin is None:
-                noise = exact.abs().amax(dim=1) * HEAD_NOISE
-            else:
-                noise = (exact - self.twin.head(rows.to(self.twin.dtype)).float()).pow(2).mean(dim=1).sqrt()
-            scale = noise.clamp(min=1e-12) / (parameters.temperature or 1.0)
-            for i, (logits, unit) in enumerate(zip(exact.numpy(), scale.tolist(), strict=True), start):
-                found.append(token_margin(logits, parameters, first + i, tokens[i], history[: len(before) + i]) / unit)
+        rows = torch.from_numpy(np.concatenate([claim.final_rows[: len(claim.tokens)] for claim in claims]))
+        places = [(i, at) for i, claim in enumerate(claims) for at in range(len(claim.tokens))]
+        found: list[list[float]] = [[] for _ in claims]
+        for start in range(0, len(places), HEAD_ROWS):
+            exact, noise = self._head(rows[start : start + HEAD_ROWS])
+            for (i, at), logits, unit in zip(places[start : start + HEAD_ROWS], exact, noise, strict=True):
+                claim = claims[i]
+                history = [*claim.before, *claim.tokens[:at]]
+                margin = token_margin(logits, claim.parameters, claim.first + at, claim.tokens[at], history)
+                found[i].append(margin * (claim.parameters.temperature or 1.0) / unit)
         return found
+
+    def _head(self, rows: torch.Tensor) -> tuple[Rows, list[float]]:
+        """Logits [n, vocab] of final-norm rows [n, hidden], and how large each row's noise is."""
+        exact = self.reference.head(rows)
+        if self.twin is None:
+            noise = exact.abs().amax(dim=1) * HEAD_NOISE
+        else:
+            noise = (exact - self.twin.head(rows.to(self.twin.dtype)).float()).pow(2).mean(dim=1).sqrt()
+        return exact.numpy(), noise.clamp(min=1e-12).tolist()
 
 
 def passes(lengths: Sequence[int]) -> Iterator[list[int]]:

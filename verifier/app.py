@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from itertools import groupby, islice
 
 import requests
 import structlog
@@ -24,6 +25,8 @@ from verifier.store import Store
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 1.0
+BATCH_CHECKS = 8
+"""Checks in one task of a worker: what they fetch is in memory at the same time."""
 
 
 class Service:
@@ -80,8 +83,10 @@ class Service:
         self.head = (newest, self.chain.block_hash(newest))
 
     def _dispatch(self) -> None:
-        for key in self.store.lease():
-            self.queue.send_task(CHECK_TASK, (key.provider, key.number, key.dispute_id))
+        # Of one provider together: most offer one stage, and checks of a stage are replayed in one pass.
+        for _, keys in groupby(sorted(self.store.lease(), key=lambda key: key.provider), key=lambda key: key.provider):
+            while chunk := list(islice(keys, BATCH_CHECKS)):
+                self.queue.send_task(CHECK_TASK, ([(key.provider, key.number, key.dispute_id) for key in chunk],))
 
     def _dispute(self) -> None:
         self.judging.open_disputes(lambda provider, batch_id: asyncio.run(self.evidence.batch(provider, batch_id)))

@@ -1,7 +1,8 @@
 """Carry out one check: rows in, replay, commit, rows out, compare. Needs torch; runs in a replay worker."""
 
+import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +14,19 @@ from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
 from inference.compare import FAIL_CHANCE, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits
 from inference.executor import StageExecutor
-from inference.loader import load_stage
-from inference.replay import StageReplayer
+from inference.loader import load_stage, read_config
+from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
 from protocol.typed import ZERO32
 from protocol.units import LayerRange
-from verifier import EvidenceBad
+from verifier import EvidenceBad, EvidenceMissing
 from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient
+from verifier.store import CheckKey
 
 TOKEN_BYTES = 8
+BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Replayer:
     def __init__(self, folder: Path, tolerances: Sequence[StageTolerance]) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
+        config = read_config(folder).get_text_config(decoder=True)
+        self.hidden, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.tolerances = {(entry.layers, entry.precision): entry for entry in tolerances}
         self._loaded: dict[tuple[LayerRange, torch.dtype, bool], StageExecutor] = {}
 
@@ -73,16 +78,29 @@ class Replayer:
 
         return StageReplayer.of(ExecutionClass.parse(f"{precision}/sdpa"), executor)
 
-    def replay(self, evidence: Evidence) -> Replay:
-        """Replay a stage from its committed rows in. Raises EvidenceBad for rows that do not fit the model."""
-        execution = _execution(evidence)
-        stage = self.stage(evidence.receipt.layers, execution.precision)
-        raw, count = b"".join(evidence.payloads), len(evidence.payloads)
+    def rows_in(self, evidence: Evidence) -> torch.Tensor:
+        """The rows that a stage was given: [n] token ids or [n, hidden]. Raises EvidenceBad for rows that do not fit the model."""
         if evidence.receipt.first_layer == 0:
-            rows = torch.frombuffer(bytearray(raw), dtype=torch.int64)
-        else:
-            rows = rows_from_bytes(raw, count, execution.dtype)
-        return stage.replay(rows)
+            ids = torch.frombuffer(bytearray(_joined(evidence.payloads, TOKEN_BYTES)), dtype=torch.int64)
+            if not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
+                raise EvidenceBad(f"a token id of {int(ids.min())} to {int(ids.max())} is not one of the model's {self.vocabulary}")
+            return ids
+        return self._hidden(evidence, 0)
+
+    def _hidden(self, evidence: Evidence, beside: int) -> torch.Tensor:
+        """Rows of the model's width, each with ``beside`` bytes behind it that are no part of it: [n, hidden]. Raises EvidenceBad."""
+        dtype = _execution(evidence).dtype
+        width = self.hidden * dtype.itemsize
+        raw = _joined(evidence.payloads, width + beside, width)
+        return rows_from_bytes(raw, len(evidence.payloads), dtype)
+
+    def replay(self, evidence: Sequence[Evidence]) -> list[Replay]:
+        """Replay a stage from the committed rows in of several jobs, all of one layer range and precision, in as few passes as memory allows.
+
+        Raises EvidenceBad, LoadError, TensorMismatch or CutError.
+        """
+        stage = self.stage(evidence[0].receipt.layers, _execution(evidence[0]).precision)
+        return stage.replay_batch([self.rows_in(one) for one in evidence])
 
     def compare(self, evidence: Evidence, replay: Replay) -> tuple[Verdict, dict[str, float | str]]:
         """Judge the rows out, and on the last stage the tokens, by the calibrated limits of that layer range and precision."""
@@ -90,20 +108,18 @@ class Replayer:
         tolerance = self.tolerances.get((evidence.receipt.layers, execution.precision))
         if tolerance is None:
             return Verdict.INCONCLUSIVE, {"reason": f"layers {evidence.receipt.layers} in {execution.precision} are not calibrated"}
-        width = replay.reference.shape[1] * execution.dtype.itemsize
-        raw = b"".join(payload[:width] for payload in evidence.payloads)
-        claimed = to_float32(rows_from_bytes(raw, len(evidence.payloads), execution.dtype))
+        stage, margins = self.stage(evidence.receipt.layers, execution.precision), []
+        claimed = to_float32(self._hidden(evidence, TOKEN_BYTES if stage.is_last else 0))
         first = offer.first_position
         served = replay.since(first)
         if claimed.shape != served.reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
         errors = tolerance.errors(claimed, served)
         at = max(first, offer.prompt_tokens - 1)
-        stage, margins = self.stage(evidence.receipt.layers, execution.precision), []
         if stage.is_last:
             if len(evidence.before) != offer.generated:
                 raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {offer.generated}")
-            margins = stage.margins(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before)
+            margins = stage.margins([SampledClaim(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before)])[0]
         found = findings(errors, at - first, margins)
         detail: dict[str, float | str] = {"stage": f"{evidence.receipt.layers}/{execution.precision}", "score": drift_score(found, tolerance)}
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
@@ -121,34 +137,108 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
     return marks[max(0, evidence.offer.prompt_tokens - 1 - evidence.offer.first_position) :]
 
 
-async def check(
-    client: EvidenceClient,
-    replayers: Replayers,
-    provider: str,
-    number: int,
-    duty_signature: bytes,
-    dispute_id: int,
-    committed: Callable[[bytes, bytes], None],
-) -> CheckResult:
-    """One check from start to verdict; ``committed`` is told commitment and opening before rows out are asked for.
+@dataclass(frozen=True)
+class Ask:
+    """One check to carry out: ``duty_signature`` is what drew it."""
 
-    Raises EvidenceMissing where the provider does not serve; evidence that is served and does not fit is WITHHELD.
-    """
-    try:
-        rows_in = await client.rows(provider, number, ROWS_IN, duty_signature, dispute_id)
-        replayer = replayers.of(rows_in.receipt.model_id)
-        if replayer is None:
-            return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": f"model 0x{rows_in.receipt.model_id.hex()} is not on this machine"})
+    key: CheckKey
+    duty_signature: bytes
+
+
+@dataclass
+class Checking:
+    """Carries checks out together, those of one stage in one replay. ``committed`` is told commitment and opening before rows out are asked for."""
+
+    client: EvidenceClient
+    replayers: Replayers
+    committed: Callable[[CheckKey, bytes, bytes], None]
+
+    async def run(self, asks: Sequence[Ask]) -> AsyncIterator[tuple[CheckKey, CheckResult | EvidenceMissing]]:
+        """Each check with its result, or with the reason why its evidence was not to be had, as they end.
+
+        Evidence that is served and does not fit is WITHHELD; what is not on this machine is INCONCLUSIVE.
+        """
+        groups: dict[object, list[tuple[Ask, Evidence, Replayer]]] = {}
+        for ask, found in zip(asks, await asyncio.gather(*(self._rows_in(ask) for ask in asks)), strict=True):
+            if not isinstance(found, Evidence):
+                yield ask.key, found
+            elif (replayer := self.replayers.of(found.receipt.model_id)) is None:
+                yield ask.key, _undecided(f"model 0x{found.receipt.model_id.hex()} is not on this machine")
+            else:
+                stage = (found.receipt.model_id, found.receipt.layers, _execution(found).precision)
+                groups.setdefault(stage, []).append((ask, found, replayer))
+        for group in groups.values():
+            for batch in _bounded(group):
+                async for result in self._run_batch(batch):
+                    yield result
+
+    async def _rows_in(self, ask: Ask) -> Evidence | CheckResult | EvidenceMissing:
         try:
-            replay = replayer.replay(rows_in)
+            found = await self._rows(ask, ROWS_IN)
+            if (replayer := self.replayers.of(found.receipt.model_id)) is not None:
+                replayer.rows_in(found)
+        except EvidenceMissing as error:
+            return error
+        except EvidenceBad as error:
+            return _unfit(error)
+        return found
+
+    async def _run_batch(self, batch: Sequence[tuple[Ask, Evidence, "Replayer"]]) -> AsyncIterator[tuple[CheckKey, CheckResult | EvidenceMissing]]:
+        replayer = batch[0][2]
+        try:
+            replays = replayer.replay([evidence for _, evidence, _ in batch])
         except InferenceError as error:
             # A verifier may hold only some of a model's layers. What it cannot run it says nothing about.
-            return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": str(error)})
+            for ask, _, _ in batch:
+                yield ask.key, _undecided(str(error))
+            return
+        ended = await asyncio.gather(*(self._judge(ask, replayer, replay) for (ask, _, _), replay in zip(batch, replays, strict=True)))
+        for (ask, _, _), result in zip(batch, ended, strict=True):
+            yield ask.key, result
+
+    async def _judge(self, ask: Ask, replayer: "Replayer", replay: Replay) -> CheckResult | EvidenceMissing:
+        """Commit to the replay, and only then see what was claimed."""
         opening = secrets.token_bytes(32)
         commitment = replay_commitment(opening, np.ascontiguousarray(replay.reference, dtype="<f4").tobytes())
-        committed(commitment, opening)
-        rows_out = await client.rows(provider, number, ROWS_OUT, duty_signature, dispute_id, commitment)
-        verdict, detail = replayer.compare(rows_out, replay)
-    except EvidenceBad as error:
-        return CheckResult(Verdict.WITHHELD, detail={"reason": str(error)})
-    return CheckResult(verdict, commitment, opening, detail)
+        self.committed(ask.key, commitment, opening)
+        try:
+            rows_out = await self._rows(ask, ROWS_OUT, commitment)
+            verdict, detail = replayer.compare(rows_out, replay)
+        except EvidenceMissing as error:
+            return error
+        except EvidenceBad as error:
+            return _unfit(error)
+        return CheckResult(verdict, commitment, opening, detail)
+
+    async def _rows(self, ask: Ask, part: int, commitment: bytes = ZERO32) -> Evidence:
+        return await self.client.rows(ask.key.provider, ask.key.number, part, ask.duty_signature, ask.key.dispute_id, commitment)
+
+
+def _bounded(group: Sequence[tuple[Ask, Evidence, Replayer]]) -> Iterator[list[tuple[Ask, Evidence, Replayer]]]:
+    """The group in batches of at most BATCH_ROWS rows, or of one check: so many replayed rows are held at a time."""
+    batch: list[tuple[Ask, Evidence, Replayer]] = []
+    rows = 0
+    for item in group:
+        count = len(item[1].payloads)
+        if batch and rows + count > BATCH_ROWS:
+            yield batch
+            batch, rows = [], 0
+        batch.append(item)
+        rows += count
+    if batch:
+        yield batch
+
+
+def _joined(payloads: Sequence[bytes], expected: int, kept: int | None = None) -> bytes:
+    """The first ``kept`` bytes of each payload, laid end to end. Raises EvidenceBad where one is not of the expected length."""
+    if any(len(payload) != expected for payload in payloads):
+        raise EvidenceBad(f"rows are not of {expected} bytes each")
+    return b"".join(payload[:kept] for payload in payloads)
+
+
+def _undecided(reason: str) -> CheckResult:
+    return CheckResult(Verdict.INCONCLUSIVE, detail={"reason": reason})
+
+
+def _unfit(error: EvidenceBad) -> CheckResult:
+    return CheckResult(Verdict.WITHHELD, detail={"reason": str(error)})

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from itertools import starmap
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings
 from verifier import EvidenceMissing
 from verifier.attest import reproduces
-from verifier.checks import Replayers, check
+from verifier.checks import Ask, Checking, CheckResult, Replayers
 from verifier.evidence import EvidenceClient
 from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
 from verifier.store import CheckKey, Store
@@ -48,29 +49,29 @@ def main() -> None:
     app = celery_app(settings)
 
     @app.task(name=CHECK_TASK)
-    def run_check(provider: str, number: int, dispute_id: int) -> None:
-        key = CheckKey(provider, number, dispute_id)
-        row = store.pending(key)
-        if row is None:
-            return
-        signature = store.epoch_signature(row["epoch"])
+    def run_checks(keys: list[tuple[str, int, int]]) -> None:
+        rows = {key: row for key in starmap(CheckKey, keys) if (row := store.pending(key)) is not None}
 
-        def committed(commitment: bytes, opening: bytes) -> None:
-            store.committed(key, commitment, opening)
+        async def run() -> None:
+            asks = [Ask(key, store.epoch_signature(row["epoch"])) for key, row in rows.items()]
+            async for key, result in Checking(client, replayers, store.committed).run(asks):
+                settle(key, result)
 
-        try:
-            result = asyncio.run(check(client, replayers, provider, number, signature, dispute_id, committed))
-        except EvidenceMissing as error:
-            if row["waited"] >= patience:
-                # Rows that nobody pinned in time may be gone by right. A dispute's judges look at what the challenger pinned.
-                owed = dispute_id >= 0 or row["pinned"]
-                store.finish(key, Verdict.WITHHELD if owed else Verdict.INCONCLUSIVE, {"reason": str(error)})
-            else:
-                store.retry(key, str(error))
-            log.warning("no evidence", provider=provider, number=number, waited=int(row["waited"]), reason=str(error))
-            return
-        store.finish(key, result.verdict, result.detail)
-        log.info("checked", provider=provider, number=number, dispute=dispute_id, verdict=result.verdict, **_rounded(result.detail))
+        def settle(key: CheckKey, result: CheckResult | EvidenceMissing) -> None:
+            if isinstance(result, EvidenceMissing):
+                waited, owed = rows[key]["waited"], key.dispute_id >= 0 or rows[key]["pinned"]
+                if waited >= patience:
+                    # Rows that nobody pinned in time may be gone by right. A dispute's judges look at what the challenger pinned.
+                    store.finish(key, Verdict.WITHHELD if owed else Verdict.INCONCLUSIVE, {"reason": str(result)})
+                else:
+                    store.retry(key, str(result))
+                log.warning("no evidence", provider=key.provider, number=key.number, waited=int(waited), reason=str(result))
+                return
+            store.finish(key, result.verdict, result.detail)
+            said = {"provider": key.provider, "number": key.number, "dispute": key.dispute_id, "together": len(rows)}
+            log.info("checked", **said, verdict=result.verdict, **_rounded(result.detail))
+
+        asyncio.run(run())
 
     @app.task(name=ATTEST_TASK)
     def run_attest(model_id: str, registered_root: str) -> None:

@@ -6,12 +6,13 @@ A verifier that copies is not among them: there is nothing to copy from before i
 
 import secrets
 import sys
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from inference.compare import Verdict
 from protocol.wire import DUTY
 from verifier import app, worker
-from verifier.checks import CheckResult
+from verifier.checks import Ask, Checking, CheckResult
 from verifier.duty import Duties
 
 UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
@@ -19,18 +20,19 @@ UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
 
 
 def _decides_unseen(verdict: Verdict) -> None:
-    honest = worker.check
+    honest = Checking.run
 
-    async def check(*given: Any) -> CheckResult:
-        *_, dispute_id, committed = given
-        if dispute_id != DUTY:
-            return await honest(*given)
-        # A commitment to nothing, so that the root looks like any other.
-        commitment, opening = secrets.token_bytes(32), secrets.token_bytes(32)
-        committed(commitment, opening)
-        return CheckResult(verdict, commitment, opening, {"reason": "unseen"})
+    async def run(self: Checking, asks: Sequence[Ask]) -> AsyncIterator[Any]:
+        for ask in asks:
+            if ask.key.dispute_id == DUTY:
+                # A commitment to nothing, so that the root looks like any other.
+                commitment, opening = secrets.token_bytes(32), secrets.token_bytes(32)
+                self.committed(ask.key, commitment, opening)
+                yield ask.key, CheckResult(verdict, commitment, opening, {"reason": "unseen"})
+        async for result in honest(self, [ask for ask in asks if ask.key.dispute_id != DUTY]):
+            yield result
 
-    worker.check = check
+    Checking.run = run  # type: ignore[method-assign]
 
 
 def _skips() -> None:

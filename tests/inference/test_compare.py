@@ -197,7 +197,7 @@ def verdicts(model_dir: Path, replayers: Sequence[StageReplayer], job: JobRows) 
         tolerance, replay = table[(CUTS[index], "bfloat16")], replayer.replay(job.rows_in[index])
         claimed = to_float32(job.rows_out[index])
         errors = tolerance.errors(claimed, replay)
-        margins = replayer.margins(claimed[job.first :], job.tokens, job.first, job.job.sampling) if replayer.is_last else []
+        margins = replayer.margins([job.claim])[0] if replayer.is_last else []
         found.append(judge(findings(errors, job.first, margins), tolerance))
     return found
 
@@ -219,14 +219,14 @@ def test_replay__several_jobs_in_a_pass__are_each_job_by_itself(replayers: list[
 
 
 def test_margins__final_rows__are_what_sampling_saw(replayers: list[StageReplayer], honest: list[JobRows], monkeypatch: pytest.MonkeyPatch) -> None:
-    job = honest[0]
-    final = to_float32(job.rows_out[-1])[job.first :]
-    found = replayers[-1].margins(final, job.tokens, job.first, job.job.sampling)
-    assert max(found) < TOKEN_CAP
+    claims = [job.claim for job in honest]
+    found = replayers[-1].margins(claims)
+    assert [len(margins) for margins in found] == [len(claim.tokens) for claim in claims]
+    assert max(map(max, found)) < TOKEN_CAP
     monkeypatch.setattr("inference.replay.HEAD_ROWS", 5)
-    assert replayers[-1].margins(final, job.tokens, job.first, job.job.sampling) == pytest.approx(found, abs=0.5)
-    wrong = [token + 1 for token in job.tokens]
-    assert min(replayers[-1].margins(final, wrong, job.first, job.job.sampling)) > TOKEN_CAP
+    assert replayers[-1].margins(claims[:1])[0] == pytest.approx(found[0], abs=0.5)
+    wrong = replace(claims[0], tokens=[token + 1 for token in claims[0].tokens])
+    assert min(replayers[-1].margins([wrong])[0]) > TOKEN_CAP
 
 
 def test_honest__held_out_prompts__pass_at_every_stage(model_dir: Path, replayers: list[StageReplayer], honest: list[JobRows]) -> None:

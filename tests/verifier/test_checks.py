@@ -1,7 +1,8 @@
-"""Checks on a machine that holds only some of a model's layers."""
+"""Checks as a worker carries them out: several together, hostile rows among them, on a machine that holds only some of a model's layers."""
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,22 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from inference import LoadError
-from inference.compare import Verdict
+from inference.classes import rows_to_bytes
+from inference.compare import Replay, Verdict
+from inference.executor import StageExecutor
+from inference.loader import load_stage
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, execution_class_id
 from protocol.sampling import SamplingParameters
+from protocol.typed import ZERO32
 from protocol.units import LayerRange
 from protocol.vectors import counted
-from verifier.checks import Replayers, check
-from verifier.evidence import Evidence, EvidenceClient
+from verifier import EvidenceMissing
+from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
+from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient
+from verifier.store import CheckKey
+
+PROVIDER = "0x" + "11" * 20
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +53,100 @@ def test_replayer__part_of_a_model__loads_the_stages_that_are_there(first_third:
 class Served(EvidenceClient):
     """Evidence as it comes from a provider, without one: what is looked at here is what becomes of it."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self.evidence = evidence
+    def __init__(self, parts: dict[int, tuple[Evidence, Evidence]]) -> None:
+        self.parts = parts
+        self.commitments: dict[int, bytes] = {}
 
-    async def rows(self, *_: object) -> Evidence:  # type: ignore[override]
-        return self.evidence
+    async def rows(self, provider: str, number: int, part: int, duty_signature: bytes, dispute_id: int, commitment: bytes = ZERO32) -> Evidence:
+        if number not in self.parts:
+            raise EvidenceMissing("nobody there")
+        if part == ROWS_OUT:
+            assert commitment == self.commitments[number]
+        return self.parts[number][part]
+
+    def committed(self, key: CheckKey, commitment: bytes, opening: bytes) -> None:
+        self.commitments[key.number] = commitment
+
+    def check(self, shelf: Path, numbers: Sequence[int]) -> dict[int, CheckResult | EvidenceMissing]:
+        async def run() -> dict[int, CheckResult | EvidenceMissing]:
+            checking = Checking(self, Replayers(ModelShelf(shelf)), self.committed)
+            return {key.number: result async for key, result in checking.run([Ask(CheckKey(PROVIDER, number), b"") for number in numbers])}
+
+        return asyncio.run(run())
+
+
+def evidence_of(model_id: bytes, layers: LayerRange, payloads: list[bytes]) -> Evidence:
+    receipt = replace(counted(StageReceipt, 1), model_id=model_id, first_layer=layers.first, end_layer=layers.end)
+    offer = replace(counted(SessionOffer, 1), execution_class=execution_class_id("float32/sdpa"), first_position=0, prompt_tokens=len(payloads))
+    return Evidence(receipt, counted(Checkpoint, 1), offer, SamplingParameters(), payloads, [])
+
+
+def verdict_of(found: CheckResult | EvidenceMissing) -> tuple[Verdict, str]:
+    assert isinstance(found, CheckResult)
+    return found.verdict, str((found.detail or {}).get("reason", ""))
 
 
 def test_check__of_layers_that_are_not_here__accuses_nobody(first_third: Path) -> None:
-    model_id = Manifest.read(first_third).model_id
-    receipt = replace(counted(StageReceipt, 1), model_id=model_id, first_layer=10, end_layer=20)
-    offer = replace(counted(SessionOffer, 1), execution_class=execution_class_id("float32/sdpa"), first_position=0)
-    evidence = Evidence(receipt, counted(Checkpoint, 1), offer, SamplingParameters(), [bytes(4 * 576)], [])
-    committed: list[bytes] = []
-    replayers = Replayers(ModelShelf(first_third.parent))
-    found = asyncio.run(check(Served(evidence), replayers, receipt.provider, 1, b"", -1, lambda *said: committed.extend(said)))
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.detail is not None
-    assert "10-20" in str(found.detail["reason"])
-    assert committed == []
+    evidence = evidence_of(Manifest.read(first_third).model_id, LayerRange(10, 20), [bytes(4 * 576)])
+    served = Served({1: (evidence, evidence)})
+    verdict, reason = verdict_of(served.check(first_third.parent, [1])[1])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "10-20" in reason
+    assert not served.commitments
+
+
+def test_check__several_together__hostile_rows_spoil_only_their_own(first_third: Path) -> None:
+    model_id, layers = Manifest.read(first_third).model_id, LayerRange(0, 10)
+    executor = StageExecutor(load_stage(first_third, layers, torch.float32))
+
+    def job(ids: list[int]) -> tuple[list[bytes], list[bytes]]:
+        rows = executor.forward(executor.open_session(), torch.tensor(ids)).rows
+        return [i.to_bytes(8, "little") for i in ids], rows_to_bytes(rows)
+
+    def parts(ins: list[bytes], outs: list[bytes]) -> tuple[Evidence, Evidence]:
+        return evidence_of(model_id, layers, ins), evidence_of(model_id, layers, outs)
+
+    (short_in, short_out), (long_in, long_out) = job([1, 2, 3, 4]), job(list(range(100, 140)))
+    served = Served(
+        {
+            1: parts(short_in, short_out),
+            2: parts(long_in, long_out),
+            3: parts(short_in, [row[::-1] for row in short_out]),
+            4: parts([(10**6).to_bytes(8, "little"), *short_in[1:]], short_out),
+            5: parts([(-1).to_bytes(8, "little", signed=True), *short_in[1:]], short_out),
+            6: parts([row[:4] for row in short_in], short_out),
+            7: parts(short_in, [row[:-4] for row in short_out]),
+            8: parts(short_in, short_out[:3]),
+        }
+    )
+    found = served.check(first_third.parent, range(1, 10))
+    assert isinstance(found.pop(9), EvidenceMissing)
+    told = {number: verdict_of(result) for number, result in found.items()}
+    assert {number: verdict for number, (verdict, _) in told.items()} == {
+        **{1: Verdict.PASS, 2: Verdict.PASS, 3: Verdict.FAIL},
+        **dict.fromkeys((4, 5, 6, 7, 8), Verdict.WITHHELD),
+    }
+    assert "not one of the model's 49152" in told[4][1]
+    assert "not one of the model's 49152" in told[5][1]
+    assert "8 bytes each" in told[6][1]
+    assert "2304 bytes each" in told[7][1]
+    assert "rows out from position 0" in told[8][1]
+    # Nothing is committed to where there was nothing to replay.
+    assert set(served.commitments) == {1, 2, 3, 7, 8}
+
+
+def test_check__more_rows_than_fit__are_replayed_in_turn(first_third: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifier.checks.BATCH_ROWS", 5)
+    passes: list[int] = []
+    honest = Replayer.replay
+
+    def replay(self: Replayer, evidence: Sequence[Evidence]) -> list[Replay]:
+        passes.append(len(evidence))
+        return honest(self, evidence)
+
+    monkeypatch.setattr(Replayer, "replay", replay)
+    ids = [i.to_bytes(8, "little") for i in (1, 2, 3, 4, 5, 6)]
+    model_id, layers = Manifest.read(first_third).model_id, LayerRange(0, 10)
+    served = Served({n: (evidence_of(model_id, layers, ids[:n]),) * 2 for n in (2, 3, 6, 1)})
+    assert all(verdict_of(found)[0] is Verdict.WITHHELD for found in served.check(first_third.parent, [2, 3, 6, 1]).values())
+    assert passes == [2, 1, 1]
