@@ -97,7 +97,7 @@ class Follower:
     def _roll_back(self, cursor: Cursor[Any]) -> None:
         """Delete blocks from the newest down to the last one that the node still has."""
         head = self.chain.web3.eth.block_number
-        for row in cursor.execute("SELECT number, hash FROM indexer.block ORDER BY number DESC").fetchall():
+        while row := cursor.execute("SELECT number, hash FROM indexer.block ORDER BY number DESC LIMIT 1").fetchone():
             if row["number"] <= head and self._header(row["number"]).hash == row["hash"]:
                 return
             log.warning("reorg", block=row["number"])
