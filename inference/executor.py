@@ -55,6 +55,10 @@ class StageExecutor:
         return int(self.stage.model.config.get_text_config(decoder=True).hidden_size)
 
     @property
+    def vocab_size(self) -> int:
+        return int(self.stage.model.config.get_text_config(decoder=True).vocab_size)
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.stage.model.dtype
 

@@ -4,6 +4,7 @@ Order: penalties, bias, mask, temperature, top-k, top-p, min-p, then ``argmax(lo
 counter-based noise, ties to the lower id; greedy when T is 0. The Gumbel-max trick draws from the softmax exactly.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,12 @@ class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SamplingParameters":
-        return msgspec.convert(data, cls, strict=False)
+        """Raises ValueError for what is none, or holds a number that sampling is not defined for."""
+        given = msgspec.convert(data, cls, strict=False)
+        numbers = (given.temperature, given.top_p, given.min_p, given.presence_penalty, given.frequency_penalty, *given.logit_bias.values())
+        if not all(map(math.isfinite, numbers)) or given.temperature < 0 or given.top_k < 0 or not 0 <= given.seed < 2**128:
+            raise ValueError(f"sampling is not defined for {given}")
+        return given
 
 
 def session_seed(user_seed: int, model_id: bytes, choice: int) -> int:

@@ -37,12 +37,15 @@ class StageClient:
     @classmethod
     async def connect(cls, endpoint: str, tls_cert_hash: bytes) -> "StageClient":
         """Fetch the certificate, compare it with the hash, and only then trust it. Raises StageUnavailable."""
-        url = urlsplit(endpoint)
-        if url.scheme != "grpcs" or not url.hostname or not url.port:
-            raise StageUnavailable(f"endpoint {endpoint!r} is not of the form grpcs://HOST:PORT")
+        try:
+            url = urlsplit(endpoint)
+            if url.scheme != "grpcs" or not url.hostname or not url.port:
+                raise ValueError
+        except ValueError:
+            raise StageUnavailable(f"endpoint {endpoint!r} is not of the form grpcs://HOST:PORT") from None
         try:
             pem = await asyncio.to_thread(ssl.get_server_certificate, (url.hostname, url.port), timeout=5)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise StageUnavailable(f"no stage answers at {endpoint} ({error})") from error
         if hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest() != tls_cert_hash:
             raise StageUnavailable(f"{endpoint} shows another certificate than its provider registered")
@@ -61,7 +64,10 @@ class StageClient:
             raw = await self.channel.unary_unary(f"/{SERVICE}/{method}")(msgspec.json.encode(request), timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise translate(error, self.endpoint) from error
-        return msgspec.json.decode(raw, type=reply)
+        try:
+            return msgspec.json.decode(raw, type=reply)
+        except msgspec.MsgspecError as error:
+            raise StageRefused(f"{self.endpoint} answers {method} with what is no {reply.__name__}: {error}") from error
 
     def rows(self) -> Any:
         """The bidirectional stream of frames."""

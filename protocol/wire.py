@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from eth_hash.auto import keccak
@@ -11,6 +11,8 @@ from eth_hash.auto import keccak
 from protocol.typed import Signed
 
 SERVICE = "funcnet.Stage"
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 VERSION = 1
 _HEADER = struct.Struct("<BBBB32sIIIIII")
 HEADER_BYTES = _HEADER.size
@@ -82,7 +84,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
     offer: Signed
     route: list[RouteStop]
     sampling: dict[str, Any]
-    prompt: list[int]
+    prompt: list[TokenId]
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -135,7 +137,7 @@ class CloseReply(msgspec.Struct, frozen=True):
 class BatchAsk(msgspec.Struct, frozen=True):
     """Asks for an anchored batch's receipts; anyone may, since receipts hold no prompt."""
 
-    batch_id: int
+    batch_id: Count
 
 
 class BatchReply(msgspec.Struct, frozen=True):
@@ -169,11 +171,11 @@ class EvidenceHead(msgspec.Struct, frozen=True):
     checkpoint: Signed
     offer: Signed
     sampling: dict[str, Any]
-    prompt: list[int]
-    batch_id: int
+    prompt: list[TokenId]
+    batch_id: Count
     proof: list[str]
-    row_bytes: int
-    row_count: int
+    row_bytes: Count
+    row_count: Count
     route: list[RouteStop] = []
     updates: list[RelinkRequest] = []
     upstream: list[Signed] = []

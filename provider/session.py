@@ -123,6 +123,8 @@ class StageSession:
             raise Refused(f"{self.position + frame.rows} rows exceed the {self.offer.prompt_tokens} + {self.offer.max_tokens} of the offer")
         if self.is_first:
             rows = rows_from_bytes(frame.payload, frame.rows, torch.int64).reshape(frame.rows)
+            if not 0 <= int(rows.min()) <= int(rows.max()) < self.executor.vocab_size:
+                raise Refused(f"token ids {int(rows.min())} to {int(rows.max())} are not all of the model's {self.executor.vocab_size}")
             payloads = [token_payload(int(token)) for token in rows]
         else:
             rows = rows_from_bytes(frame.payload, frame.rows, self.execution.dtype)

@@ -72,6 +72,9 @@ class Service:
                 work()
             except (ProtocolError, VerifierError, DatabaseError, requests.RequestException) as error:
                 log.warning("will try again", step=getattr(work, "__name__", "step"), reason=str(error))
+            except Exception:
+                # What providers send passes through here: nothing of it may stop the other steps.
+                log.exception("step failed", step=getattr(work, "__name__", "step"))
 
     def _notice_reorg(self) -> None:
         """Whether the block that was the head at the last look is still there."""
@@ -136,10 +139,7 @@ async def serve(settings: VerifierSettings) -> None:
     await web.TCPSite(runner, settings.host, settings.port).start()
     log.info("ready", verifier=service.account.address)
     while not stop.is_set():
-        try:
-            await asyncio.to_thread(service.step)
-        except Exception:
-            log.exception("will try again")
+        await asyncio.to_thread(service.step)
         try:
             await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
         except TimeoutError:

@@ -187,10 +187,15 @@ class Checking:
         replayer = batch[0][2]
         try:
             replays = replayer.replay([evidence for _, evidence, _ in batch])
-        except InferenceError as error:
+        except (InferenceError, RuntimeError) as error:  # torch raises RuntimeError, out of memory included
             # A verifier may hold only some of a model's layers. What it cannot run it says nothing about.
-            for ask, _, _ in batch:
-                yield ask.key, _undecided(str(error))
+            if len(batch) == 1 or isinstance(error, InferenceError):
+                for ask, _, _ in batch:
+                    yield ask.key, _undecided(str(error))
+                return
+            for alone in batch:
+                async for one in self._run_batch([alone]):
+                    yield one
             return
         ended = await asyncio.gather(*(self._judge(ask, replayer, replay) for (ask, _, _), replay in zip(batch, replays, strict=True)))
         for (ask, _, _), result in zip(batch, ended, strict=True):

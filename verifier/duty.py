@@ -1,6 +1,7 @@
 """Draw duties of closed epochs, post their results, claim the pay. Design section 4, "Duties"."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,6 +11,7 @@ from protocol import Reverted, bls
 from protocol.chain import Chain
 from protocol.duties import duty_payload, is_drawn, may_volunteer
 from protocol.members import active_members
+from protocol.receipts import StageReceipt
 from protocol.trees import BatchTree, batch_leaf
 from protocol.typed import ZERO32
 from verifier import EvidenceBad, EvidenceMissing
@@ -17,6 +19,22 @@ from verifier.evidence import EvidenceClient
 from verifier.store import Drawn, Store
 
 log = structlog.get_logger()
+
+Batch = tuple[str, int]
+"""Provider and the batch's number."""
+Served = list[StageReceipt] | EvidenceMissing | EvidenceBad
+"""A batch's receipts, or why they were not to be had."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lots:
+    """What a verifier draws by in an epoch: its signature, its weight among all, and the batches as (provider, batch, audit rate)."""
+
+    epoch: int
+    signature: bytes
+    weight: int
+    total: int
+    batches: list[tuple[str, int, int]]
 
 
 @dataclass
@@ -31,10 +49,15 @@ class Duties:
     posting_epochs: int
     _nothing: set[int] = field(default_factory=set)
     """Closed epochs in which there is nothing to draw or to be paid for: that cannot change, save by a reorg."""
+    _drawn: set[int] = field(default_factory=set)
+    """Epochs of which all batches were drawn from since this process began; drawing again changes nothing."""
+    _seen: set[Batch] = field(default_factory=set)
+    """Batches that were drawn from."""
 
     def review(self) -> None:
         """After a reorg: draw again where an epoch's batches are others now, post again what the chain has lost."""
-        self._nothing.clear()
+        for known in (self._nothing, self._drawn, self._seen):
+            known.clear()
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
         for epoch in range(max(0, current - self.posting_epochs), current + 1):
             signature = self.store.epoch_signature(epoch)
@@ -48,39 +71,68 @@ class Duties:
         return bls.sign(self.bls_secret, message)
 
     def draw(self) -> None:
-        """Draw every closed epoch whose duties may still be posted and that was not drawn yet."""
-        current = int(self.chain.call("VerifierSet", "currentEpoch"))
-        for epoch in range(max(0, current - self.posting_epochs), current):
-            if epoch not in self._nothing and not self.store.has_epoch(epoch):
-                self._draw_epoch(epoch)
+        """Draw from every batch of closed epochs whose duties may still be posted.
 
-    def _draw_epoch(self, epoch: int) -> None:
+        A provider that does not serve its batch's receipts keeps nobody else's from being drawn; it is asked again until ``_may_post``.
+        """
+        current = int(self.chain.call("VerifierSet", "currentEpoch"))
+        epochs = [epoch for epoch in range(max(0, current - self.posting_epochs), current) if epoch not in self._nothing | self._drawn]
+        waiting = [lots for epoch in epochs if not self.store.is_posted(epoch) and (lots := self._lots(epoch)) is not None]
+        served = asyncio.run(self._ask([(provider, batch_id) for lots in waiting for provider, batch_id, _ in lots.batches]))
+        for lots in waiting:
+            self._draw_epoch(lots, served)
+
+    async def _ask(self, batches: Sequence[Batch]) -> dict[Batch, Served]:
+        """All at once: one that does not answer is waited for no longer than many."""
+        return dict(zip(batches, await asyncio.gather(*(self._receipts(*batch) for batch in batches)), strict=True))
+
+    async def _receipts(self, provider: str, batch_id: int) -> Served:
+        try:
+            return await self.evidence.batch(provider, batch_id)
+        except (EvidenceMissing, EvidenceBad) as error:
+            return error
+
+    def _lots(self, epoch: int) -> Lots | None:
+        """What this verifier draws by in an epoch; None where there is nothing to draw or to be paid for."""
         members = active_members(self.chain, epoch)
         me = members.get(self.account.address)
         tip = self.chain.call("CommitmentLog", "tip", epoch)
         if me is None or (tip == ZERO32 and not self.chain.call("Settlement", "pot", epoch)):
             self._nothing.add(epoch)
-            return
-        signature = self._signature(epoch, tip)
+            return None
         total = sum(member.weight for member in members.values())
+        batches = [batch for batch in self._batches(epoch) if batch[:2] not in self._seen]
+        return Lots(epoch, self._signature(epoch, tip), me.weight, total, batches)
+
+    def _draw_epoch(self, lots: Lots, served: Mapping[Batch, Served]) -> None:
+        """Note what is drawn of the batches that were served; the epoch is drawn once all were."""
         drawn: list[Drawn] = []
+        seen: set[Batch] = set()
         distrusted = self.store.distrusted()
-        for provider, batch_id, rate in self._batches(epoch):
-            try:
-                receipts = asyncio.run(self.evidence.batch(provider, batch_id))
-            except (EvidenceMissing, EvidenceBad) as error:
-                # Without the receipts there is nothing to draw from; the epoch is drawn again until its posting is over.
-                log.warning("batch not served", provider=provider, batch=batch_id, reason=str(error))
-                return
+        for provider, batch_id, rate in lots.batches:
+            receipts = served[provider, batch_id]
+            if isinstance(receipts, Exception):
+                log.warning("batch not served", provider=provider, batch=batch_id, reason=str(receipts))
+                continue
+            seen.add((provider, batch_id))
             tree = BatchTree([receipt.struct_hash() for receipt in receipts])
             for index, receipt in enumerate(receipts):
                 leaf = batch_leaf(receipt.struct_hash())
-                lot = (signature, provider, batch_id, leaf, rate, me.weight, total)
+                lot = (lots.signature, provider, batch_id, leaf, rate, lots.weight, lots.total)
                 duty = is_drawn(*lot)
                 if duty or (provider in distrusted and may_volunteer(*lot)):
                     drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index), voluntary=not duty))
-        self.store.add_epoch(epoch, signature, drawn)
-        log.info("drew", epoch=epoch, checks=len(drawn), voluntary=sum(d.voluntary for d in drawn))
+        self.store.add_epoch(lots.epoch, lots.signature, drawn)
+        self._seen |= seen
+        lacking = len(lots.batches) - len(seen)
+        if not lacking:
+            self._drawn.add(lots.epoch)
+        if drawn or not lacking:
+            log.info("drew", epoch=lots.epoch, checks=len(drawn), voluntary=sum(d.voluntary for d in drawn), lacking=lacking)
+
+    def _may_post(self, epoch: int) -> bool:
+        """Whether all batches were drawn from, or half of the time is over: then a provider that hides its receipts must not cost the epoch's pay."""
+        return epoch in self._drawn or 2 * (int(self.chain.call("VerifierSet", "currentEpoch")) - epoch) > self.posting_epochs
 
     def _batches(self, epoch: int) -> list[tuple[str, int, int]]:
         """(provider, batch, audit rate) of each batch of the epoch."""
@@ -105,7 +157,7 @@ class Duties:
 
     def post(self) -> None:
         """Post the root of each epoch whose checks are all done."""
-        for epoch in self.store.complete_epochs():
+        for epoch in filter(self._may_post, self.store.complete_epochs()):
             opening = self.store.opening(epoch)
             seat = active_members(self.chain, epoch)[self.account.address].index
             try:

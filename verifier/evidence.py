@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 from eth_account.signers.local import LocalAccount
 
-from protocol import BadSignature
+from protocol import BadSignature, Reverted
 from protocol.chain import Chain, struct_values
 from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, RouteUpdate, SessionOffer, StageReceipt, wire_dtype_of
 from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, prompt_root, row_leaf
@@ -48,11 +48,13 @@ class EvidenceClient:
         client = await self._connect(provider)
         try:
             reply = await client.call("Batch", BatchAsk(batch_id), BatchReply)
+            receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
         except (StageUnavailable, StageRefused) as error:
             raise EvidenceMissing(str(error)) from error
+        except ValueError as error:
+            raise EvidenceBad(f"what {provider} gives for batch {batch_id} is no list of receipts: {error}") from error
         finally:
             await client.close()
-        receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
         anchored = self.chain.call("CommitmentLog", "batch", provider, batch_id)
         if not receipts or BatchTree([receipt.struct_hash() for receipt in receipts]).root != anchored[0]:
             raise EvidenceBad(f"the receipts that {provider} gives for batch {batch_id} do not have its root")
@@ -74,7 +76,7 @@ class EvidenceClient:
                     break
             except StageRefused as error:
                 raise EvidenceMissing(str(error)) from error
-            except (BadSignature, ValueError) as error:
+            except (BadSignature, Reverted, ValueError) as error:
                 raise EvidenceBad(str(error)) from error
         raise EvidenceMissing(broke_off)
 

@@ -42,8 +42,8 @@ class Store:
         self.pool = pool
         self.verifier = verifier
 
-    def has_epoch(self, epoch: int) -> bool:
-        return self._one("SELECT 1 FROM verifier.epoch WHERE verifier = %s AND epoch = %s", self.verifier, epoch) is not None
+    def is_posted(self, epoch: int) -> bool:
+        return self._one("SELECT 1 FROM verifier.epoch WHERE verifier = %s AND epoch = %s AND posted", self.verifier, epoch) is not None
 
     def add_epoch(self, epoch: int, signature: bytes, drawn: list[Drawn]) -> None:
         """Note an epoch with its duties in one transaction; doing so twice changes nothing."""

@@ -60,3 +60,11 @@ def test_token_margin__the_sampled_one__is_zero_and_others_positive() -> None:
         assert token_margin(LOGITS, parameters, position, token) == 0.0
         assert all(token_margin(LOGITS, parameters, position, other) > 0 for other in range(5) if other != token)
     assert token_margin(LOGITS, parameters, 0, 99) == float("inf")
+
+
+@pytest.mark.parametrize(
+    "given", [{"temperature": "nan"}, {"temperature": -1}, {"top_p": "inf"}, {"seed": -1}, {"seed": 2**128}, {"top_k": -1}, {"top_k": "x"}]
+)
+def test_from_json__what_sampling_is_not_defined_for__is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"sampling is not defined|Expected"):
+        SamplingParameters.from_json(given)

@@ -1,30 +1,20 @@
 """Parts of a verifier's judging that no run of the whole network can show: those that depend on production's lifetimes."""
 
-import secrets
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from eth_hash.auto import keccak
-from psycopg_pool import ConnectionPool
 
-from funcnet.actors import Wallet, fund_payer, give_func, give_gas, join_as_verifier, register_model
+from funcnet.actors import give_func
 from funcnet.network import Network
 from protocol import bls
-from protocol.chain import Chain
 from protocol.database import migrate, open_pool
 from protocol.disputes import KIND_OUTPUT, DisputeReader, Round, Status
-from protocol.keystore import read_keystore
 from protocol.members import active_members
-from protocol.receipts import StageReceipt, Voucher
-from protocol.trees import BatchTree
 from protocol.units import FUNC
-from protocol.vectors import counted
-from verifier.duty import Duties
+from tests.verifier.parties import Judge, Party, to
 from verifier.evidence import EvidenceClient
 from verifier.judging import Judging
 from verifier.store import CheckKey, Drawn, Store
@@ -61,80 +51,6 @@ def test_dispute__of_a_found_lie__waits_until_nobody_can_copy_from_it(small: Net
             judging(waits=True).open_disputes(receipts_of)
 
 
-@dataclass
-class Judge:
-    """A verifier without a service: its steps are taken by the test."""
-
-    account: LocalAccount
-    duties: Duties
-    judging: Judging
-    store: Store
-
-    @classmethod
-    def join(cls, small: Network, pool: ConnectionPool, folder: Path) -> "Judge":
-        account, keys = Account.create(), Wallet.ensure(folder / "bls.json", bls.new_secret())
-        give_gas(small.chain, account.address)
-        give_func(small.chain, small.wallet("treasury").account(), account.address, 25_000)
-        join_as_verifier(small.chain, account, keys, 20_000 * FUNC, "http://127.0.0.1:1")
-        secret, store, evidence = read_keystore(keys.path, keys.password), Store(pool, account.address), EvidenceClient(small.chain, account)
-        judging = Judging(small.chain, account, secret, store, evidence, DisputeReader(small.chain))
-        return cls(account, Duties(small.chain, account, secret, store, evidence, 20), judging, store)
-
-
-def to(chain: Chain, moment: int) -> None:
-    """Move the chain's clock on to a moment, in chain seconds."""
-    for method, argument in (("evm_setNextBlockTimestamp", [moment]), ("evm_mine", [])):
-        chain.web3.provider.make_request(method, argument)  # type: ignore[arg-type]
-
-
-class Party:
-    """A provider whose two receipts are anchored and redeemed; the first one's fee is past its window."""
-
-    def __init__(self, small: Network) -> None:
-        self.chain, self.treasury = small.chain, small.wallet("treasury").account()
-        self.provider, self.payer, self.gateway = (self._account(25_000) for _ in range(3))
-        root = secrets.token_bytes(32)
-        self.model_id = keccak(root)
-        register_model(self.chain, self.payer, root, 30, bytes(32), "test")
-        for contract, method, *arguments in (
-            ("FuncToken", "approve", self.chain.address("Staking"), 20_000 * FUNC),
-            ("Staking", "stake", self.provider.address, 20_000 * FUNC),
-            ("ProviderRegistry", "register", self.provider.address, "grpcs://127.0.0.1:1", bytes(32)),
-        ):
-            self.chain.send(self.provider, contract, method, *arguments)
-        fund_payer(self.chain, self.payer, self.gateway.address, 100 * FUNC, 100 * FUNC)
-        for number, amount in ((1, 30 * FUNC), (2, 10 * FUNC)):
-            self._anchor(number, amount)
-            if number == 1:
-                to(self.chain, self.chain.now() + int(self.chain.call("CommitmentLog", "challengeWindow")) + 1)
-        self._redeem(40 * FUNC)
-
-    def _account(self, whole: int) -> LocalAccount:
-        account: LocalAccount = Account.create()
-        give_gas(self.chain, account.address)
-        give_func(self.chain, self.treasury, account.address, whole)
-        return account
-
-    def receipt(self, number: int, amount: int) -> StageReceipt:
-        return replace(
-            counted(StageReceipt, 1),
-            **{"provider": self.provider.address, "number": number, "payer": self.payer.address, "gateway": self.gateway.address},
-            **{"model_id": self.model_id, "amount": amount},
-        )
-
-    def _anchor(self, number: int, amount: int) -> None:
-        root = BatchTree([self.receipt(number, amount).struct_hash()]).root
-        self.chain.send(self.provider, "CommitmentLog", "anchor", root, number, number, amount, 11)
-
-    def _redeem(self, amount: int) -> None:
-        voucher = Voucher(self.payer.address, self.gateway.address, self.provider.address, self.model_id, amount)
-        signature = voucher.sign(self.chain.settlement_domain, bytes(self.gateway.key))
-        self.chain.send(self.provider, "Settlement", "redeem", [tuple(voucher.message().values())], [signature])
-
-    def release(self) -> None:
-        self.chain.send(self.provider, "Settlement", "release", self.provider.address, 0, [self.model_id])
-
-
 def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small: Network, tmp_path: Path) -> None:
     migrate(small.database_url, "verifier")
     chain = small.chain
@@ -143,10 +59,15 @@ def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small:
         challenger, present, absent = (Judge.join(small, pool, tmp_path / str(i)) for i in range(3))
         to(chain, chain.now() + 3 * epoch_length)
         party = Party(small)
+        party.take_money()
+        party.anchor(30 * FUNC)
+        to(chain, chain.now() + int(chain.call("CommitmentLog", "challengeWindow")) + 1)
+        (accused,) = party.anchor(10 * FUNC)
+        party.redeem(40 * FUNC)
         give_func(chain, party.treasury, challenger.account.address, 1_000)
         bond = chain.call("Disputes", "parameters")[0]
         chain.send(challenger.account, "FuncToken", "approve", chain.address("Disputes"), bond)
-        chain.send(challenger.account, "Disputes", "open", party.receipt(2, 10 * FUNC).abi_tuple(), 1, [], KIND_OUTPUT)
+        chain.send(challenger.account, "Disputes", "open", accused.abi_tuple(), 1, [], KIND_OUTPUT)
         reader = DisputeReader(chain)
         dispute_id = len(reader.all())
         for round_ in (Round.COMMITTEE, Round.FULL_SET):
@@ -163,7 +84,7 @@ def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small:
             into = int(chain.call("VerifierSet", "currentEpoch")) + 20 // epoch_length + 2
             to(chain, int(chain.call("VerifierSet", "epochStart", into)))
             challenger.judging.carry_on()
-        party.release()
+        party.release(0)
         assert reader.get(dispute_id).status == Status.EXPIRED
         epoch = int(chain.call("VerifierSet", "currentEpoch"))
         docked = [judge for judge in (challenger, present, absent) if chain.call("Attendance", "isDocked", epoch, judge.account.address)]
