@@ -1,5 +1,6 @@
 """The demo's scenario on the shared network, last: after it one provider is slashed and jailed."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -38,7 +39,10 @@ def test_demo__interrupted__leaves_no_process(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "models").symlink_to(Path(".funcnet/models").resolve())
-    process = subprocess.Popen([FUNCNET, "demo", "--root", str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    # A shell that runs the tests in the background has its children ignore interrupts.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([FUNCNET, "demo", "--root", str(root)], preexec_fn=heard, **silent)
     time.sleep(9)
     assert mentions(str(root)) or mentions("anvil")
     os.kill(process.pid, signal.SIGINT)

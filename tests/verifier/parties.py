@@ -1,8 +1,11 @@
 """Parties on a chain without their services: what a verifier's tests act with."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -37,18 +40,33 @@ class Judge:
     @classmethod
     def join(cls, small: Network, pool: ConnectionPool, folder: Path) -> "Judge":
         account, keys = Account.create(), Wallet.ensure(folder / "bls.json", bls.new_secret())
-        give_gas(small.chain, account.address)
-        give_func(small.chain, small.wallet("treasury").account(), account.address, 25_000)
-        join_as_verifier(small.chain, account, keys, 20_000 * FUNC, "http://127.0.0.1:1")
+        with at_once(small.chain):
+            give_gas(small.chain, account.address)
+            give_func(small.chain, small.wallet("treasury").account(), account.address, 25_000)
+            join_as_verifier(small.chain, account, keys, 20_000 * FUNC, "http://127.0.0.1:1")
         secret, store, evidence = read_keystore(keys.path, keys.password), Store(pool, account.address), EvidenceClient(small.chain, account)
         judging = Judging(small.chain, account, secret, store, evidence, DisputeReader(small.chain))
         return cls(account, Duties(small.chain, account, secret, store, evidence, 20), judging, store)
 
 
+def rpc(chain: Chain, method: str, *arguments: Any) -> None:
+    chain.web3.provider.make_request(method, list(arguments))  # type: ignore[arg-type]
+
+
+@contextmanager
+def at_once(chain: Chain) -> Iterator[None]:
+    """A block for each transaction, instead of one a second; the clock stands still in between."""
+    rpc(chain, "evm_setAutomine", True)
+    try:
+        yield
+    finally:
+        rpc(chain, "evm_setIntervalMining", 1)
+
+
 def to(chain: Chain, moment: int) -> None:
     """Move the chain's clock on to a moment, in chain seconds."""
-    for method, argument in (("evm_setNextBlockTimestamp", [moment]), ("evm_mine", [])):
-        chain.web3.provider.make_request(method, argument)  # type: ignore[arg-type]
+    rpc(chain, "evm_setNextBlockTimestamp", moment)
+    rpc(chain, "evm_mine")
 
 
 class Party:
@@ -56,15 +74,16 @@ class Party:
 
     def __init__(self, small: Network, endpoint: str = "grpcs://127.0.0.1:1", certificate: bytes = bytes(32)) -> None:
         self.chain, self.treasury = small.chain, small.wallet("treasury").account()
-        self.provider, self.payer, self.gateway = (self._account(25_000) for _ in range(3))
         self.model_id = bytes(32)
         self.batches: list[list[StageReceipt]] = []
-        for contract, method, *arguments in (
-            ("FuncToken", "approve", self.chain.address("Staking"), 20_000 * FUNC),
-            ("Staking", "stake", self.provider.address, 20_000 * FUNC),
-            ("ProviderRegistry", "register", self.provider.address, endpoint, certificate),
-        ):
-            self.chain.send(self.provider, contract, method, *arguments)
+        with at_once(self.chain):
+            self.provider, self.payer, self.gateway = (self._account(25_000) for _ in range(3))
+            for contract, method, *arguments in (
+                ("FuncToken", "approve", self.chain.address("Staking"), 20_000 * FUNC),
+                ("Staking", "stake", self.provider.address, 20_000 * FUNC),
+                ("ProviderRegistry", "register", self.provider.address, endpoint, certificate),
+            ):
+                self.chain.send(self.provider, contract, method, *arguments)
 
     def _account(self, whole: int) -> LocalAccount:
         account: LocalAccount = Account.create()
