@@ -11,8 +11,8 @@ from eth_hash.auto import keccak
 from protocol.typed import Signed
 
 SERVICE = "funcnet.Stage"
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
-TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 VERSION = 1
 _HEADER = struct.Struct("<BBBB32sIIIIII")
 HEADER_BYTES = _HEADER.size
