@@ -1,4 +1,4 @@
-"""Carry out one check: rows in, replay, commit, rows out, compare. Needs torch; runs in a replay worker."""
+"""Carry out checks: rows in, replay, commit, rows out, compare. Needs torch; runs in a replay worker."""
 
 import asyncio
 import secrets
@@ -27,6 +27,7 @@ from verifier.store import CheckKey
 
 TOKEN_BYTES = 8
 BATCH_ROWS = 4096
+"""Rows in whose replays are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Checking:
             return _unfit(error)
         return found
 
-    async def _run_batch(self, batch: Sequence[tuple[Ask, Evidence, "Replayer"]]) -> AsyncIterator[tuple[CheckKey, CheckResult | EvidenceMissing]]:
+    async def _run_batch(self, batch: Sequence[tuple[Ask, Evidence, Replayer]]) -> AsyncIterator[tuple[CheckKey, CheckResult | EvidenceMissing]]:
         replayer = batch[0][2]
         try:
             replays = replayer.replay([evidence for _, evidence, _ in batch])
@@ -201,7 +202,7 @@ class Checking:
         for (ask, _, _), result in zip(batch, ended, strict=True):
             yield ask.key, result
 
-    async def _judge(self, ask: Ask, replayer: "Replayer", replay: Replay) -> CheckResult | EvidenceMissing:
+    async def _judge(self, ask: Ask, replayer: Replayer, replay: Replay) -> CheckResult | EvidenceMissing:
         """Commit to the replay, and only then see what was claimed."""
         opening = secrets.token_bytes(32)
         commitment = replay_commitment(opening, np.ascontiguousarray(replay.reference, dtype="<f4").tobytes())

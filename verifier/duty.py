@@ -51,13 +51,14 @@ class Duties:
     """Closed epochs in which there is nothing to draw or to be paid for: that cannot change, save by a reorg."""
     _drawn: set[int] = field(default_factory=set)
     """Epochs of which all batches were drawn from since this process began; drawing again changes nothing."""
-    _seen: set[Batch] = field(default_factory=set)
-    """Batches that were drawn from."""
+    _seen: dict[int, set[Batch]] = field(default_factory=dict)
+    """By epoch that lacks a batch: those that were drawn from."""
 
     def review(self) -> None:
         """After a reorg: draw again where an epoch's batches are others now, post again what the chain has lost."""
-        for known in (self._nothing, self._drawn, self._seen):
-            known.clear()
+        self._nothing.clear()
+        self._drawn.clear()
+        self._seen.clear()
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
         for epoch in range(max(0, current - self.posting_epochs), current + 1):
             signature = self.store.epoch_signature(epoch)
@@ -101,7 +102,7 @@ class Duties:
             self._nothing.add(epoch)
             return None
         total = sum(member.weight for member in members.values())
-        batches = [batch for batch in self._batches(epoch) if batch[:2] not in self._seen]
+        batches = [batch for batch in self._batches(epoch) if batch[:2] not in self._seen.get(epoch, ())]
         return Lots(epoch, self._signature(epoch, tip), me.weight, total, batches)
 
     def _draw_epoch(self, lots: Lots, served: Mapping[Batch, Served]) -> None:
@@ -123,10 +124,12 @@ class Duties:
                 if duty or (provider in distrusted and may_volunteer(*lot)):
                     drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index), voluntary=not duty))
         self.store.add_epoch(lots.epoch, lots.signature, drawn)
-        self._seen |= seen
         lacking = len(lots.batches) - len(seen)
-        if not lacking:
+        if lacking:
+            self._seen.setdefault(lots.epoch, set()).update(seen)
+        else:
             self._drawn.add(lots.epoch)
+            self._seen.pop(lots.epoch, None)
         if drawn or not lacking:
             log.info("drew", epoch=lots.epoch, checks=len(drawn), voluntary=sum(d.voluntary for d in drawn), lacking=lacking)
 
