@@ -41,6 +41,10 @@ class Following(threading.Thread):
             except (*RETRYABLE, ProtocolError, psycopg.Error) as error:
                 more, self.fault = False, str(error) or type(error).__name__
                 log.warning("will try again", reason=self.fault)
+            except Exception as error:
+                # A thread that ends would leave /readyz at what it last said.
+                more, self.fault = False, repr(error)
+                log.exception("will try again")
             if not more:
                 self.stopping.wait(self.pause)
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eth_abi import decode as abi_decode
 from eth_hash.auto import keccak
 from web3 import Web3
 
-from protocol.chain import CONTRACTS, Deployment, abi, canonical_type
+from protocol.chain import CONTRACTS, Deployment, abi, canonical_type, text_codec
 
 WIDE_BITS = 64
 
@@ -32,6 +31,7 @@ class Decoder:
 
     def __init__(self, deployment: Deployment) -> None:
         self.names = {Web3.to_checksum_address(address): name for name, address in deployment.addresses.items()}
+        self._codec = text_codec()
         self._events: dict[tuple[str, bytes], dict[str, Any]] = {}
         for name in CONTRACTS:
             for entry in abi(name):
@@ -50,9 +50,9 @@ class Decoder:
             return None
         indexed = [i for i in entry["inputs"] if i["indexed"]]
         plain = [i for i in entry["inputs"] if not i["indexed"]]
-        values = dict(zip([i["name"] for i in plain], abi_decode([canonical_type(i) for i in plain], bytes(log["data"])), strict=True))
+        values = dict(zip([i["name"] for i in plain], self._codec.decode([canonical_type(i) for i in plain], bytes(log["data"])), strict=True))
         for item, topic in zip(indexed, log["topics"][1:], strict=True):
-            values[item["name"]] = abi_decode([canonical_type(item)], bytes(topic))[0]
+            values[item["name"]] = self._codec.decode([canonical_type(item)], bytes(topic))[0]
         args = {item["name"]: jsonable(item, values[item["name"]]) for item in entry["inputs"]}
         tx_hash, block_hash = "0x" + bytes(log["transactionHash"]).hex(), "0x" + bytes(log["blockHash"]).hex()
         sequence = args.pop("sequence", None)
@@ -76,6 +76,8 @@ def jsonable(item: Mapping[str, Any], value: Any) -> Any:
         return Web3.to_checksum_address(value)
     if isinstance(value, bytes):
         return "0x" + value.hex()
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")  # which PostgreSQL keeps in no text
     if kind.startswith("uint") and int(kind.removeprefix("uint") or 256) > WIDE_BITS:
         return str(value)
     return value

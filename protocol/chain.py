@@ -12,6 +12,9 @@ from typing import Any
 
 import requests
 from eth_abi import decode as abi_decode
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.registry import BaseEquals
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from web3 import HTTPProvider, Web3
@@ -71,6 +74,20 @@ def abi(name: str) -> list[dict[str, Any]]:
     return list(json.loads(text))
 
 
+class _TextDecoder(StringDecoder):
+    def __init__(self) -> None:
+        super().__init__("replace")  # type: ignore[no-untyped-call]
+
+
+def text_codec() -> ABICodec:
+    """web3's own, but for text that is no UTF-8, which is read with replacement characters: anybody can put some on chain, and it must keep nobody
+    from reading what stands beside it."""
+    codec = Web3().codec
+    codec._registry.unregister_decoder("string")
+    codec._registry.register_decoder(BaseEquals("string"), _TextDecoder, label="string")  # type: ignore[no-untyped-call]
+    return codec
+
+
 class Chain:
     """One node and one deployment. Safe to use from several threads."""
 
@@ -78,6 +95,7 @@ class Chain:
         self.rpc_url = rpc_url
         self.deployment = deployment
         self.web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 20}))
+        self.web3.codec = text_codec()
         self.contracts: dict[str, Contract] = {
             name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name)) for name, address in deployment.addresses.items()
         }

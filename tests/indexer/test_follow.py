@@ -5,6 +5,8 @@ from typing import Any
 import psycopg
 import pytest
 import requests
+from eth_abi import encode as abi_encode
+from eth_hash.auto import keccak
 
 from funcnet.actors import Wallet, give_func, give_gas
 from funcnet.network import Network
@@ -59,6 +61,22 @@ def test_follow__new_events__are_decoded_with_totals_as_text(small: Network, fol
     catch_up(follower)
     staked = [row for row in tables(follower) if row[3] == "Staked" and row[5]["account"] == wallet.account().address]
     assert staked[-1][5]["amount"] == str(5 * FUNC)
+    assert follower.complete() == {}
+
+
+@pytest.mark.parametrize("endpoint", [b"\xff\xfe\x80", b"a\0b", b""])
+def test_follow__text_that_is_none__keeps_nobody_from_reading_on(small: Network, follower: Follower, wallet: Wallet, endpoint: bytes) -> None:
+    stake(small, wallet, 10_000)
+    account, chain = wallet.account(), small.chain
+    call = keccak(b"register(address,string,bytes32)")[:4] + abi_encode(["address", "bytes", "bytes32"], [account.address, endpoint, bytes(32)])
+    nonce, registry = chain.web3.eth.get_transaction_count(account.address), chain.address("ProviderRegistry")
+    raw = {"to": registry, "data": call, "nonce": nonce, "gas": 10**6, "gasPrice": 10**10, "chainId": chain.deployment.chain_id}
+    digest = chain.web3.eth.send_raw_transaction(account.sign_transaction(raw).raw_transaction)
+    assert chain.web3.eth.wait_for_transaction_receipt(digest)["status"] == 1
+    assert chain.call("ProviderRegistry", "providerInfo", account.address)[0] == account.address
+    catch_up(follower)
+    (found,) = [row[5] for row in tables(follower) if row[3] == "ProviderRegistered" and row[5]["provider"] == account.address]
+    assert found["endpoint"] == endpoint.decode(errors="replace").replace("\0", "\ufffd")
     assert follower.complete() == {}
 
 
