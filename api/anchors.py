@@ -9,7 +9,7 @@ from protocol.chain import Chain, struct_values
 from protocol.receipts import StageReceipt
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import BatchTree
-from protocol.wire import BatchAsk, BatchReply, RouteStop
+from protocol.wire import RouteStop
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class AnchoredBatch:
     batch_id: int
     root: bytes
     receipts: list[StageReceipt]
-    tree: BatchTree
+    leaves: list[bytes]
 
     @classmethod
     async def fetch(cls, chain: Chain, stop: RouteStop, batch_id: int) -> "AnchoredBatch | None":
@@ -29,19 +29,18 @@ class AnchoredBatch:
         try:
             client = await StageClient.to(stop)
             try:
-                reply = await client.call("Batch", BatchAsk(batch_id), BatchReply, timeout=5)
+                receipts = await client.batch(batch_id, timeout=5)
             finally:
                 await client.close()
         except (StageUnavailable, StageRefused):
             return None
-        receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
-        tree = BatchTree([receipt.struct_hash() for receipt in receipts]) if receipts else None
-        return None if tree is None or tree.root != root else cls(batch_id, root, receipts, tree)
+        leaves = [receipt.struct_hash() for receipt in receipts]
+        return cls(batch_id, root, receipts, leaves) if leaves and BatchTree(leaves).root == root else None
 
     def proof(self, receipt: StageReceipt) -> list[bytes] | None:
         """The receipt's path to the root, None where it is not in the batch."""
-        leaves = [entry.struct_hash() for entry in self.receipts]
-        return self.tree.proof(leaves.index(receipt.struct_hash())) if receipt.struct_hash() in leaves else None
+        leaf = receipt.struct_hash()
+        return BatchTree(self.leaves).proof(self.leaves.index(leaf)) if leaf in self.leaves else None
 
 
 @dataclass

@@ -24,7 +24,6 @@ from protocol.receipts import StageReceipt
 from protocol.stage_rpc import StageClient
 from protocol.trees import BatchTree
 from protocol.typed import ZERO32
-from protocol.wire import BatchAsk, BatchReply
 
 NO_RESULT = DutyResult("0x" + "00" * 20, 0, 0, "PASS", ZERO32, ZERO32)
 """Stands in for the result of a verifier that was not drawn, which the contract does not read."""
@@ -128,10 +127,9 @@ class Settlement:
         info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", self.plant.provider))
         client = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
         try:
-            reply = await client.call("Batch", BatchAsk(batch_id), BatchReply)
+            return await client.batch(batch_id)
         finally:
             await client.close()
-        return [StageReceipt.from_json(signed.message) for signed in reply.receipts]
 
     def _answer(self, member: Member, state: dict[str, Any]) -> bool:
         """Bring a verifier's answer on chain, ask for it, or close an unanswered question; whether that is over."""

@@ -11,7 +11,8 @@ import grpc
 import msgspec
 
 from protocol import ProtocolError
-from protocol.wire import SERVICE, RouteStop
+from protocol.receipts import StageReceipt
+from protocol.wire import SERVICE, BatchAsk, BatchReply, RouteStop
 
 R = TypeVar("R")
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -68,6 +69,14 @@ class StageClient:
             return msgspec.json.decode(raw, type=reply)
         except msgspec.MsgspecError as error:
             raise StageRefused(f"{self.endpoint} answers {method} with what is no {reply.__name__}: {error}") from error
+
+    async def batch(self, batch_id: int, timeout: float = 20) -> list[StageReceipt]:
+        """The receipts of an anchored batch, as its provider tells them. Raises StageUnavailable or StageRefused."""
+        reply = await self.call("Batch", BatchAsk(batch_id), BatchReply, timeout)
+        try:
+            return [StageReceipt.from_json(signed.message) for signed in reply.receipts]
+        except ValueError as error:
+            raise StageRefused(f"{self.endpoint} gives for batch {batch_id} what is no list of receipts: {error}") from error
 
     def rows(self) -> Any:
         """The bidirectional stream of frames."""

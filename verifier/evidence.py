@@ -13,7 +13,7 @@ from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import BatchTree, RowTree, row_tree_root, verify_batch_proof
 from protocol.typed import ZERO32, Signed
-from protocol.wire import BatchAsk, BatchReply, EvidenceAsk, EvidenceHead, route_hash
+from protocol.wire import EvidenceAsk, EvidenceHead, route_hash
 from verifier import EvidenceBad, EvidenceMissing
 
 REQUEST_SECONDS = 120
@@ -47,12 +47,9 @@ class EvidenceClient:
         """The receipts of an anchored batch, which must have its root. Raises EvidenceMissing or EvidenceBad."""
         client = await self._connect(provider)
         try:
-            reply = await client.call("Batch", BatchAsk(batch_id), BatchReply)
-            receipts = [StageReceipt.from_json(signed.message) for signed in reply.receipts]
+            receipts = await client.batch(batch_id)
         except (StageUnavailable, StageRefused) as error:
             raise EvidenceMissing(str(error)) from error
-        except ValueError as error:
-            raise EvidenceBad(f"what {provider} gives for batch {batch_id} is no list of receipts: {error}") from error
         finally:
             await client.close()
         anchored = self.chain.call("CommitmentLog", "batch", provider, batch_id)

@@ -10,13 +10,14 @@ import msgspec
 import pytest
 from eth_account import Account
 
+from api.anchors import AnchoredBatch
 from funcnet.network import Network
 from protocol.database import migrate, open_pool
 from protocol.receipts import StageReceipt
 from protocol.stage_rpc import StageClient, StageUnavailable
 from protocol.typed import ZERO32, Signed
 from protocol.vectors import counted
-from protocol.wire import SERVICE, BatchReply, EvidenceHead
+from protocol.wire import SERVICE, BatchReply, EvidenceHead, RouteStop
 from provider.tls import ensure_certificate
 from tests.verifier.parties import Judge, Party, to
 from verifier import EvidenceBad, EvidenceMissing
@@ -154,6 +155,10 @@ async def test_provider__answers_nonsense__is_bad_evidence_and_nothing_worse(sma
         client = EvidenceClient(small.chain, Account.create())
         replies["Batch"] = [msgspec.json.encode(BatchReply([Signed.of(receipt, bytes(65)) for receipt in honest]))]
         assert await client.batch(party.provider.address, 0) == honest
+        place = RouteStop(party.provider.address, party.provider.address, endpoint, "0x" + digest.hex(), 0, 10)
+        seen_by_gateway = await AnchoredBatch.fetch(small.chain, place, 0)
+        assert seen_by_gateway is not None
+        assert seen_by_gateway.proof(honest[0]) == []
         for reply in (
             b"",
             b"garbage",
@@ -165,6 +170,7 @@ async def test_provider__answers_nonsense__is_bad_evidence_and_nothing_worse(sma
             replies["Batch"] = [reply]
             with pytest.raises((EvidenceBad, EvidenceMissing), match=r"no list of receipts|no BatchReply|do not have its root"):
                 await client.batch(party.provider.address, 0)
+            assert await AnchoredBatch.fetch(small.chain, place, 0) is None
         for head in nonsense():
             replies["Evidence"] = [head, bytes(8)]
             with pytest.raises(EvidenceBad):

@@ -341,12 +341,16 @@ abstract contract Network is Test {
         view
         returns (uint256[] memory absent, bytes memory signature)
     {
+        signature = _aggregate(_ballot(evidenceId, outcome), 1, judges.length);
+        absent = new uint256[](0);
+    }
+
+    /// @dev What a judge signs in the dispute's present round.
+    function _ballot(bytes32 evidenceId, IDisputes.Outcome outcome) internal view returns (bytes memory) {
         (uint256 id,,) = disputes.evidence(evidenceId);
         IDisputes.Dispute memory d = disputes.dispute(id);
         bytes32 payload = disputes.verdictPayload(id, evidenceId, d.round, outcome);
-        bytes memory message = verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload);
-        signature = _aggregate(message, 1, judges.length);
-        absent = new uint256[](0);
+        return verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload);
     }
 
     function _appeal(bytes32 evidenceId, address appellant) internal {

@@ -7,9 +7,7 @@ abstract contract AttendanceAttend is Network {
     bytes32 internal attendedId;
 
     function _vote(uint256 judge, IDisputes.Outcome outcome) internal view returns (bytes memory) {
-        IDisputes.Dispute memory d = disputes.dispute(1);
-        bytes32 payload = disputes.verdictPayload(1, attendedId, d.round, outcome);
-        return Bls.sign(judge + 1, verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload));
+        return Bls.sign(judge + 1, _ballot(attendedId, outcome));
     }
 
     function _attend(uint256 judge, IDisputes.Outcome outcome) internal {

@@ -38,9 +38,7 @@ abstract contract DisputesVerdict is Network {
     function test_verdict__signed_by_the_challenger_or_for_another__has_no_quorum() public {
         _joinAll();
         (, bytes32 evidenceId) = _disputed(10 ether);
-        IDisputes.Dispute memory d = disputes.dispute(1);
-        bytes32 payload = disputes.verdictPayload(1, evidenceId, d.round, IDisputes.Outcome.Guilty);
-        bytes memory message = verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload);
+        bytes memory message = _ballot(evidenceId, IDisputes.Outcome.Guilty);
         uint256[] memory none = new uint256[](0);
         bytes memory withChallenger = _aggregate(message, 0, 3);
         vm.expectRevert(IDisputes.NoQuorum.selector);

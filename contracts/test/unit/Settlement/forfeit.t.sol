@@ -14,9 +14,7 @@ abstract contract SettlementForfeit is SettlementClaimVerifierPay {
         (IDisputes.Claim memory claim, bytes32 evidenceId) = _disputed(10 ether);
         skip(121);
         disputes.escalate(evidenceId);
-        IDisputes.Dispute memory d = disputes.dispute(1);
-        bytes32 payload = disputes.verdictPayload(1, evidenceId, d.round, IDisputes.Outcome.Guilty);
-        bytes memory vote = Bls.sign(2, verifiers.messageFor("VERDICT", address(disputes), d.epoch, payload));
+        bytes memory vote = Bls.sign(2, _ballot(evidenceId, IDisputes.Outcome.Guilty));
         attendance.attend(evidenceId, 1, IDisputes.Outcome.Guilty, vote);
         skip(121);
         disputes.expire(claim);
