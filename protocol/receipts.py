@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from eth_abi import encode as abi_encode
 from eth_hash.auto import keccak
 
-from protocol.typed import U16, U32, U64, U128, Addr, Bytes32, TypedStruct
+from protocol.typed import U16, U32, U64, U128, ZERO32, Addr, Bytes32, TypedStruct
 from protocol.units import TOKENS_PER_PRICE, JobId, LayerRange, Wei
 
 
@@ -81,7 +81,8 @@ class RouteUpdate(TypedStruct):
 class Checkpoint(TypedStruct):
     """A stage's claim about its rows: roots over rows in from position 0 and over rows out from ``first_position``.
 
-    ``count`` is the number of rows out; ``previous`` the struct hash of the checkpoint before, or zero.
+    ``count`` is the number of rows out; ``previous`` the struct hash of the checkpoint before, or zero; ``upstream`` that of the newest checkpoint
+    by the stage before that was countersigned here, which the rows in are bound to, or zero. ``CheckpointLib.Checkpoint`` on chain.
     """
 
     TYPE_NAME: ClassVar[str] = "Checkpoint"
@@ -95,6 +96,16 @@ class Checkpoint(TypedStruct):
     root_in: Bytes32
     root_out: Bytes32
     previous: Bytes32
+    upstream: Bytes32 = ZERO32
+
+    @property
+    def end(self) -> int:
+        """The position after its last row."""
+        return self.first_position + self.count
+
+    def contradicts(self, other: "Checkpoint") -> bool:
+        """Whether both give roots for the same rows of one session, and not the same ones: ``Contradictions.proveCheckpoints``."""
+        return _place(self) == _place(other) and (self.root_in, self.root_out) != (other.root_in, other.root_out)
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,11 @@ class EvidenceRequest(TypedStruct):
     part: U16
     commitment: Bytes32
     expires_at: U64
+
+
+def _place(point: Checkpoint) -> tuple[object, ...]:
+    session = (point.job_id, point.provider, point.epoch, point.first_layer, point.end_layer)
+    return (*session, point.first_position, point.count)
 
 
 def receipt_entries(body: Any) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ def _receipts() -> dict[str, Any]:
             }
         )
     others = {kind.TYPE_NAME: _hex(counted(kind, 1).struct_hash()) for kind in (Checkpoint, RouteUpdate, SessionOffer)}
-    return {"cases": cases, "structHashes": others}
+    return {"cases": cases, "structHashes": others, "checkpoint": counted(Checkpoint, 1).to_json()}
 
 
 def _vouchers() -> dict[str, Any]:

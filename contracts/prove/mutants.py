@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 STAKING, ESCROW, SETTLEMENT = "staking/Staking.sol", "market/PaymentEscrow.sol", "market/Settlement.sol"
 SHARES = "libraries/ShareMath.sol"
 DISPUTES, REWARDS, LOG, SET = "dispute/Disputes.sol", "staking/RewardPool.sol", "verify/CommitmentLog.sol", "verify/VerifierSet.sol"
-PLANTS, ATTENDANCE = "verify/Plants.sol", "dispute/Attendance.sol"
+PLANTS, ATTENDANCE, CONTRADICTIONS = "verify/Plants.sol", "dispute/Attendance.sol", "dispute/Contradictions.sol"
 
 MUTANTS = (
     (STAKING, "require(active >= inFlight, FeesInFlight(inFlight));", "", "stake leaves under fees in flight"),
@@ -66,6 +66,13 @@ MUTANTS = (
     (PLANTS, "require(p.notedAt < b.anchoredAt, NotedTooLate(p.notedAt, b.anchoredAt));", "", "a lie that was found becomes a plant"),
     (PLANTS, "require(fault == ECDSA.RecoverError.NoError && signer == payer, NoConsent(payer));", "", "a plant shields a lie to a stranger"),
     (PLANTS, "require(!again || p.leaf == leaf, AnotherReceipt(hash));", "", "a plant shields two receipts"),
+    (DISPUTES, "kind == Kind.Hidden || models.isAttested", "models.isAttested", "hiding a list costs nothing"),
+    (DISPUTES, "leaf == _leafOfList(receipt.provider, b.firstNumber)", "true", "one hidden list is slashed many times"),
+    (CONTRADICTIONS, "proven[provider][number] = true;", "", "one contradiction is slashed again"),
+    (CONTRADICTIONS, "registry.providerOf(signer) == provider", "true", "anybody signs a provider's contradiction"),
+    (CONTRADICTIONS, "CheckpointLib.samePlace(signed, named) && differ", "differ", "checkpoints of two sessions contradict each other"),
+    (CONTRADICTIONS, "&& differ, NoContradiction()", ", NoContradiction()", "a checkpoint signed again contradicts itself"),
+    (CONTRADICTIONS, "== anchored.receipt.checkpoint && named.provider", "!= 0 && named.provider", "a checkpoint that no receipt names convicts"),
     (ATTENDANCE, "panel.seats & ~present[disputeId][d.round];", "panel.seats;", "a judge that voted loses its pay"),
     (ATTENDANCE, "require(msg.sender == address(disputes), NotAllowed(msg.sender));", "", "anybody docks judges"),
     (REWARDS, "delete _cuts[epoch][provider];", "", "a reward is claimed twice"),

@@ -96,7 +96,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         require(kind != Kind.None, BadKind());
         uint16 version = uint16(_parameters.length - 1);
         Parameters memory p = _parameters[version];
-        Claim memory claim = Claim(receipt, batchId, _requireAnchored(receipt, batchId, proof, p.disputeWindow), kind);
+        Claim memory claim = Claim(receipt, batchId, _requireAnchored(receipt, batchId, proof, kind, p.disputeWindow), kind);
         _disputes.push();
         disputeId = _disputes.length;
         bytes32 evidenceId = evidenceIdOf(claim);
@@ -113,8 +113,9 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
             challenger: msg.sender,
             frozen: 0
         });
-        // Before attestation a verdict only refunds, so there is nothing to freeze; the hold keeps payouts back all the same.
-        d.frozen = staking.freeze(d.provider, models.isAttested(receipt.modelId) ? _slashAmount(d, p) : 0);
+        // Before attestation a verdict on rows only refunds, so there is nothing to freeze; the hold keeps payouts back all the same.
+        bool slashes = kind == Kind.Hidden || models.isAttested(receipt.modelId);
+        d.frozen = staking.freeze(d.provider, slashes ? _slashAmount(d, p) : 0);
         _disputes[disputeId - 1] = d;
         _owed += p.bond;
         emit DisputeOpened(_next(), disputeId, d.provider, msg.sender, evidenceId, claim, d);
@@ -192,8 +193,8 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     /// @inheritdoc IDisputes
     function cancel(bytes32 evidenceId) external restricted {
         (, Dispute storage d) = _find(evidenceId, Status.Judged);
-        uint256 judges = LibBit.popCount(verifiers.fullPanel(d.epoch, d.challenger).seats);
-        require(judges < verifiers.SMALL_NETWORK(), NotSmall(judges));
+        (bool small, uint256 judges) = _isSmall(d.epoch, d.challenger);
+        require(small, NotSmall(judges));
         _callOff(evidenceId);
     }
 
@@ -276,15 +277,25 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
         return keccak256(abi.encode(disputeId, evidenceId, round, outcome));
     }
 
-    function _requireAnchored(ReceiptLib.Receipt calldata receipt, uint64 batchId, bytes32[] calldata proof, uint32 window)
+    function _requireAnchored(ReceiptLib.Receipt calldata receipt, uint64 batchId, bytes32[] calldata proof, Kind kind, uint32 window)
         private
         view
         returns (bytes32)
     {
         ICommitmentLog.Anchor memory b = log.batch(receipt.provider, batchId);
-        require(MerkleProof.verifyCalldata(proof, b.root, ReceiptLib.leaf(receipt)), NotAnchored());
+        bytes32 leaf = ReceiptLib.leaf(receipt);
+        bool named =
+            kind == Kind.Hidden ? leaf == _leafOfList(receipt.provider, b.firstNumber) : MerkleProof.verifyCalldata(proof, b.root, leaf);
+        require(named, NotAnchored());
         require(block.timestamp <= b.anchoredAt + window, WindowOver(b.anchoredAt + window));
         return b.root;
+    }
+
+    /// @dev What stands for a batch's whole list, so that there is one evidence id for it.
+    function _leafOfList(address provider, uint64 firstNumber) private pure returns (bytes32) {
+        ReceiptLib.Receipt memory blank;
+        (blank.provider, blank.number) = (provider, firstNumber);
+        return ReceiptLib.leaf(blank);
     }
 
     /// @dev Ends a dispute that went against the provider without carrying it out.
@@ -316,7 +327,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
 
     function _enter(uint256 disputeId, Dispute memory d, IVerifierSet.Panel memory panel, uint112 signed, Outcome outcome) private {
         _judges[disputeId][d.round] = Judges(signed, 0, panel.setId);
-        uint32 deadline = uint32(block.timestamp) + _timeToObject(d, panel);
+        uint32 deadline = uint32(block.timestamp) + _timeToObject(d);
         Dispute storage kept = _disputes[disputeId - 1];
         (kept.status, kept.outcome, kept.deadline) = (Status.Judged, outcome, deadline);
         emit VerdictGiven(_next(), disputeId, d.provider, d.round, outcome, signed, deadline);
@@ -330,8 +341,9 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     }
 
     /// @dev For an appeal of the committee's verdict; in a small network also for governance to call off the last one.
-    function _timeToObject(Dispute memory d, IVerifierSet.Panel memory panel) private view returns (uint32) {
-        bool may = d.round == Round.Committee || LibBit.popCount(panel.seats) < verifiers.SMALL_NETWORK();
+    function _timeToObject(Dispute memory d) private view returns (uint32) {
+        bool may = d.round == Round.Committee;
+        if (!may) (may,) = _isSmall(d.epoch, d.challenger);
         return may ? _parameters[d.version].appealPeriod : 0;
     }
 
@@ -356,9 +368,15 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     }
 
     function _slashAmount(Dispute memory d, Parameters memory p) private view returns (uint96) {
-        uint256 judges = LibBit.popCount(verifiers.fullPanel(d.epoch, d.challenger).seats);
-        uint16 bps = judges < verifiers.SMALL_NETWORK() ? p.smallNetworkSlashBps : p.slashBps;
+        (bool small,) = _isSmall(d.epoch, d.challenger);
+        uint16 bps = small ? p.smallNetworkSlashBps : p.slashBps;
         return SplitLib.shareDown(uint96(staking.slashable(d.provider)), bps);
+    }
+
+    /// @dev Whether all of the epoch's judges must sign, and how many they are without the challenger.
+    function _isSmall(uint64 epoch, address challenger) private view returns (bool small, uint256 judges) {
+        judges = LibBit.popCount(verifiers.fullPanel(epoch, challenger).seats);
+        small = judges < verifiers.SMALL_NETWORK();
     }
 
     /// @dev What a round's judges share: nothing where they gave no verdict.
@@ -391,6 +409,7 @@ contract Disputes is IDisputes, Ledgered, AccessManaged {
     /// @dev A job is refunded once, however many disputes over it end that way: of other kinds, or brought again.
     function _refund(Claim calldata claim) private returns (uint128 amount) {
         ReceiptLib.Receipt calldata r = claim.receipt;
+        if (r.amount == 0) return 0;
         bytes32 leaf = ReceiptLib.leaf(r);
         if (_refunded[claim.root][leaf]) return 0;
         _refunded[claim.root][leaf] = true;

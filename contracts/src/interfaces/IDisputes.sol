@@ -14,10 +14,11 @@ import {ReceiptLib} from "../libraries/ReceiptLib.sol";
 ///        `--escalate--> Open(full set) --verdict--> Judged        any Open past its deadline but the first --expire--> Expired
 ///   Judged in a small network --cancel (governance)--> Cancelled       Judged, of a plant --callOff (Plants)--> Cancelled
 interface IDisputes {
+    /// @notice What is wrong: a receipt's rows or tokens, a batch whose list of receipts nobody is shown, a receipt whose rows nobody is given.
     enum Kind {
         None,
         Output,
-        Tokens,
+        Hidden,
         Withheld
     }
 
@@ -62,6 +63,7 @@ interface IDisputes {
     }
 
     /// @notice What is disputed: a receipt, the root it is anchored under, and what is wrong with it.
+    /// @param receipt of a Hidden batch nobody has one: it names the provider and the batch's first number, and is zero otherwise
     struct Claim {
         ReceiptLib.Receipt receipt;
         uint64 batchId;
@@ -121,7 +123,7 @@ interface IDisputes {
     event Paid(uint64 sequence, address indexed account, uint256 amount);
     event ParametersSet(uint64 sequence, uint16 version, Parameters parameters);
 
-    /// @notice Challenges a receipt of a kept batch. Takes the bond and freezes what a slash would take.
+    /// @notice Challenges a receipt of a kept batch, or the whole batch as Hidden. Takes the bond and freezes what a slash would take.
     function open(ReceiptLib.Receipt calldata receipt, uint64 batchId, bytes32[] calldata proof, Kind kind)
         external
         returns (uint256 disputeId);

@@ -312,11 +312,23 @@ abstract contract Network is Test {
         return IDisputes.Claim(r, batchId, ReceiptLib.leaf(r), IDisputes.Kind.Output);
     }
 
+    function _hiddenClaim(ReceiptLib.Receipt memory r, uint64 batchId) internal view returns (IDisputes.Claim memory) {
+        return IDisputes.Claim(r, batchId, commitments.batch(owner, batchId).root, IDisputes.Kind.Hidden);
+    }
+
     function _openDispute(ReceiptLib.Receipt memory r, uint64 batchId, address challenger) internal returns (uint256 id) {
+        return _openAs(r, batchId, challenger, IDisputes.Kind.Output);
+    }
+
+    function _openHidden(ReceiptLib.Receipt memory r, uint64 batchId, address challenger) internal returns (uint256 id) {
+        return _openAs(r, batchId, challenger, IDisputes.Kind.Hidden);
+    }
+
+    function _openAs(ReceiptLib.Receipt memory r, uint64 batchId, address challenger, IDisputes.Kind kind) private returns (uint256 id) {
         _fund(challenger, BOND);
         vm.startPrank(challenger);
         token.approve(address(disputes), BOND);
-        id = disputes.open(r, batchId, new bytes32[](0), IDisputes.Kind.Output);
+        id = disputes.open(r, batchId, new bytes32[](0), kind);
         vm.stopPrank();
     }
 

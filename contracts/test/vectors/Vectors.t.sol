@@ -7,6 +7,7 @@ import {stdJson} from "forge-std/StdJson.sol";
 import {IPlants} from "../../src/interfaces/IPlants.sol";
 import {ISettlement} from "../../src/interfaces/ISettlement.sol";
 import {BLS12381} from "../../src/libraries/BLS12381.sol";
+import {CheckpointLib} from "../../src/libraries/CheckpointLib.sol";
 import {ReceiptLib} from "../../src/libraries/ReceiptLib.sol";
 import {Network} from "../utils/Network.t.sol";
 
@@ -24,6 +25,24 @@ contract VectorsTest is Network {
             bytes32[] memory proof = json.readBytes32Array(string.concat(at, ".proof"));
             assertTrue(MerkleProof.verify(proof, json.readBytes32(string.concat(at, ".root")), ReceiptLib.leaf(r)));
         }
+    }
+
+    function test_checkpoint__vectors__hash_to_the_same() public view {
+        string memory json = vm.readFile("protocol/vectors/receipts.json");
+        CheckpointLib.Checkpoint memory p = CheckpointLib.Checkpoint({
+            jobId: json.readBytes32(".checkpoint.jobId"),
+            provider: json.readAddress(".checkpoint.provider"),
+            epoch: uint64(json.readUint(".checkpoint.epoch")),
+            firstLayer: uint16(json.readUint(".checkpoint.firstLayer")),
+            endLayer: uint16(json.readUint(".checkpoint.endLayer")),
+            firstPosition: uint32(json.readUint(".checkpoint.firstPosition")),
+            count: uint32(json.readUint(".checkpoint.count")),
+            rootIn: json.readBytes32(".checkpoint.rootIn"),
+            rootOut: json.readBytes32(".checkpoint.rootOut"),
+            previous: json.readBytes32(".checkpoint.previous"),
+            upstream: json.readBytes32(".checkpoint.upstream")
+        });
+        assertEq(CheckpointLib.structHash(p), json.readBytes32(".structHashes.Checkpoint"));
     }
 
     function test_voucher__vectors__hash_under_this_contracts_domain() public view {

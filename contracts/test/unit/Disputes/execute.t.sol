@@ -108,10 +108,10 @@ abstract contract DisputesExecute is Network {
         _fund(judges[0], BOND);
         vm.startPrank(judges[0]);
         token.approve(address(disputes), BOND);
-        disputes.open(claim.receipt, claim.batchId, new bytes32[](0), IDisputes.Kind.Tokens);
+        disputes.open(claim.receipt, claim.batchId, new bytes32[](0), IDisputes.Kind.Withheld);
         vm.stopPrank();
         IDisputes.Claim memory other = _claim(claim.receipt, claim.batchId);
-        other.kind = IDisputes.Kind.Tokens;
+        other.kind = IDisputes.Kind.Withheld;
         bytes32 otherId = disputes.evidenceIdOf(other);
         _verdict(evidenceId, IDisputes.Outcome.Guilty);
         _verdict(otherId, IDisputes.Outcome.Guilty);
@@ -120,6 +120,30 @@ abstract contract DisputesExecute is Network {
         disputes.execute(other);
         assertEq(escrow.depositOf(payer).balance, 10 ether);
         assertEq(settlement.refundDue(owner, payer, modelId), 0);
+        _assertLedgers();
+    }
+
+    function test_execute__hidden__slashes_and_jails__and_refunds_nobody() public {
+        _joinAll();
+        ReceiptLib.Receipt memory r = _receipt(1, 10 ether);
+        uint64 batchId = _anchor(r);
+        _redeem(10 ether);
+        ReceiptLib.Receipt memory blank;
+        (blank.provider, blank.number) = (owner, 1);
+        _openHidden(blank, batchId, judges[0]);
+        IDisputes.Claim memory claim = _hiddenClaim(blank, batchId);
+        bytes32 evidenceId = disputes.evidenceIdOf(claim);
+        skip(disputes.parameters().evidencePeriod);
+        _verdict(evidenceId, IDisputes.Outcome.Withheld);
+        skip(61);
+        disputes.execute(claim);
+        assertEq(staking.slashable(owner), STAKE - 1_000 ether);
+        assertFalse(providers.isServing(owner));
+        assertEq(disputes.owed(judges[0]), BOND - 100 ether);
+        assertEq(escrow.depositOf(payer).balance, 0);
+        assertEq(settlement.refundDue(owner, payer, modelId), 0);
+        assertEq(settlement.refundDue(owner, address(0), bytes32(0)), 0);
+        assertEq(settlement.heldOf(owner, modelId), 10 ether);
         _assertLedgers();
     }
 }

@@ -61,6 +61,48 @@ abstract contract DisputesOpen is Network {
         uint256 until = block.timestamp + 300;
         skip(301);
         vm.expectRevert(abi.encodeWithSelector(IDisputes.WindowOver.selector, until));
-        disputes.open(r, batchId, proof, IDisputes.Kind.Tokens);
+        disputes.open(r, batchId, proof, IDisputes.Kind.Withheld);
+    }
+
+    function _blank(uint64 number) private view returns (ReceiptLib.Receipt memory r) {
+        (r.provider, r.number) = (owner, number);
+    }
+
+    function test_open__hidden__is_about_the_whole_batch__and_freezes_without_attestation() public {
+        _registerModel(500);
+        _joinProvider();
+        _joinVerifiers();
+        _anchor(_receipt(1, 1 ether));
+        uint64 batchId = _anchor(_receipt(2, 1 ether));
+        _openHidden(_blank(2), batchId, judges[0]);
+        assertEq(disputes.dispute(1).frozen, 1_000 ether);
+        assertEq(staking.openDisputes(owner), 1);
+        // One list, one dispute.
+        bytes32 evidenceId = disputes.evidenceIdOf(_hiddenClaim(_blank(2), batchId));
+        vm.expectRevert(abi.encodeWithSelector(IDisputes.EvidenceClosed.selector, evidenceId));
+        disputes.open(_blank(2), batchId, new bytes32[](0), IDisputes.Kind.Hidden);
+        _assertLedgers();
+    }
+
+    function test_open__hidden__that_names_more_or_another_batch__reverts() public {
+        _joinAll();
+        ReceiptLib.Receipt memory r = _receipt(1, 1 ether);
+        uint64 batchId = _anchor(r);
+        vm.expectRevert(IDisputes.NotAnchored.selector);
+        disputes.open(r, batchId, new bytes32[](0), IDisputes.Kind.Hidden);
+        ReceiptLib.Receipt memory blank = _blank(2);
+        vm.expectRevert(IDisputes.NotAnchored.selector);
+        disputes.open(blank, batchId, new bytes32[](0), IDisputes.Kind.Hidden);
+        blank = _blank(1);
+        blank.payer = payer;
+        vm.expectRevert(IDisputes.NotAnchored.selector);
+        disputes.open(blank, batchId, new bytes32[](0), IDisputes.Kind.Hidden);
+        // Nor is a receipt that only names the list one of its receipts.
+        blank = _blank(1);
+        vm.expectRevert(IDisputes.NotAnchored.selector);
+        disputes.open(blank, batchId, new bytes32[](0), IDisputes.Kind.Withheld);
+        skip(301);
+        vm.expectPartialRevert(IDisputes.WindowOver.selector);
+        disputes.open(blank, batchId, new bytes32[](0), IDisputes.Kind.Hidden);
     }
 }

@@ -68,13 +68,13 @@ abstract contract PlantsReveal is Planted {
         _fund(judges[0], BOND);
         vm.startPrank(judges[0]);
         token.approve(address(disputes), BOND);
-        disputes.open(planted.receipt, planted.batchId, new bytes32[](0), IDisputes.Kind.Tokens);
+        disputes.open(planted.receipt, planted.batchId, new bytes32[](0), IDisputes.Kind.Withheld);
         vm.stopPrank();
-        IDisputes.Claim memory tokens = planted;
-        tokens.kind = IDisputes.Kind.Tokens;
-        _verdict(disputes.evidenceIdOf(tokens), IDisputes.Outcome.Guilty);
+        IDisputes.Claim memory again = planted;
+        again.kind = IDisputes.Kind.Withheld;
+        _verdict(disputes.evidenceIdOf(again), IDisputes.Outcome.Guilty);
         uint256 before = token.balanceOf(judges[0]);
-        plants.reveal(tokens, SALT, _consent());
+        plants.reveal(again, SALT, _consent());
         assertEq(token.balanceOf(judges[0]), before);
         assertEq(staking.slashable(owner), STAKE);
         // Another job of the payer is no plant.
