@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 from api.budget import Budget, LegKey
 from protocol import BadSignature
 from protocol.chain import Chain
-from protocol.receipts import SessionOffer, StageReceipt, Voucher
+from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, Voucher
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import Signed
 from protocol.wire import AttachRequest, CloseReply, CloseRequest, RouteStop, SessionProgress
@@ -49,6 +49,18 @@ class Leg:
         return None
 
 
+@dataclass(frozen=True)
+class Before:
+    """What the stage before a leg signed at its end. ``ended``: whether the job came to an end of its own, so that every stage has the same rows."""
+
+    checkpoint: Signed
+    ended: bool
+
+    @property
+    def point(self) -> Checkpoint:
+        return Checkpoint.from_json(self.checkpoint.message)
+
+
 @dataclass
 class LegCloser:
     """Signs vouchers and takes receipts; each step is in the books before the next."""
@@ -57,8 +69,11 @@ class LegCloser:
     account: LocalAccount
     budget: Budget
 
-    async def close(self, key: LegKey, offer: SessionOffer, stop: RouteStop, client: StageClient, completion_tokens: int) -> CloseReply | None:
-        """The stage's receipt for that many completion tokens; None where it signs nothing, and then nothing is charged.
+    async def close(
+        self, key: LegKey, offer: SessionOffer, stop: RouteStop, client: StageClient, completion_tokens: int, before: Before | None = None
+    ) -> CloseReply | None:
+        """The stage's receipt for that many completion tokens; None where it signs nothing, or does not bind its rows in to what the stage before
+        it signed, and then nothing is charged.
 
         May be repeated, as a stage gives the same receipt again. Raises StageUnavailable, and then the books say 'asked'.
         """
@@ -66,8 +81,10 @@ class LegCloser:
         voucher = Voucher(offer.payer, self.account.address, stop.provider, offer.model_id, await self.budget.issue(key, completion_tokens, amount))
         signed = Signed.of(voucher, voucher.sign(self.chain.settlement_domain, bytes(self.account.key)))
         try:
-            reply = await client.call("Close", CloseRequest(offer.job_id.hex(), offer.epoch, completion_tokens, signed), CloseReply)
+            upstream = None if before is None else before.checkpoint
+            reply = await client.call("Close", CloseRequest(offer.job_id.hex(), offer.epoch, completion_tokens, signed, upstream), CloseReply)
             self._check(offer, stop, completion_tokens, amount, reply)
+            _check_rows(offer, completion_tokens, reply, before)
         except (StageRefused, BadSignature, ValueError) as error:
             log.warning("no receipt", provider=stop.provider, job=key.job_id[:18], reason=str(error))
             await self.budget.refuse(key)
@@ -81,3 +98,21 @@ class LegCloser:
         told = (receipt.job_id, receipt.provider, receipt.epoch, receipt.first_position, receipt.amount, receipt.completion_tokens)
         if told != (offer.job_id, stop.provider, offer.epoch, offer.first_position, amount, completion_tokens):
             raise ValueError(f"the receipt of {stop.provider} says {told}, which is not what was ordered")
+
+
+def _check_rows(offer: SessionOffer, completion_tokens: int, reply: CloseReply, before: Before | None) -> None:
+    """The receipt's checkpoint covers the rows that its tokens took, and is bound to the last one of the stage before it. Raises ValueError.
+
+    Two stages that collude could otherwise sign one thing for each other and another for a verifier.
+    """
+    point, receipt = Checkpoint.from_json(reply.checkpoint.message), StageReceipt.from_json(reply.receipt.message)
+    # The last token is not fed back, unless the client went away while it was.
+    least = offer.known_tokens + completion_tokens - 1
+    if point.struct_hash() != receipt.checkpoint or not least <= point.end <= least + 1:
+        raise ValueError(f"the checkpoint of {offer.provider} has {point.end} rows for {least}, or is not the one that its receipt names")
+    if before is None:
+        return
+    if before.ended and point.end != before.point.end:
+        raise ValueError(f"{offer.provider} has {point.end} rows, the stage before it sent {before.point.end}")
+    if point.end == before.point.end and point.upstream != before.point.struct_hash():
+        raise ValueError(f"the checkpoint of {offer.provider} is not bound to the last one of the stage before it")

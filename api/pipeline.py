@@ -20,7 +20,7 @@ from eth_account.signers.local import LocalAccount
 
 from api import ApiError
 from api.budget import Budget, LegKey
-from api.legs import Leg, LegCloser
+from api.legs import Before, Leg, LegCloser
 from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
@@ -334,19 +334,23 @@ class Pipeline:
         A job without a token is aborted: nobody is owed anything.
         """
         closer, replies = LegCloser(self.chain, self.account, self.budget), []
+        ended = self._fed == len(self.spec.prompt) + len(self.received) - 1
+        before: Before | None = None
         try:
             for leg in self.legs:
                 if not self.received:
                     await self._abort(leg)
                     continue
-                tokens = len(self.received) - leg.offer.generated
+                tokens, reply = len(self.received) - leg.offer.generated, None
                 if await leg.progress() is None:
                     await self.budget.cap_leg(leg.key, tokens)
-                    continue
-                try:
-                    replies.append(await closer.close(leg.key, leg.offer, leg.stop, leg.client, tokens))
-                except StageUnavailable as error:
-                    log.warning("no receipt yet", provider=leg.provider, job=self.spec.name[:18], reason=str(error))
+                else:
+                    try:
+                        reply = await closer.close(leg.key, leg.offer, leg.stop, leg.client, tokens, before)
+                        replies.append(reply)
+                    except StageUnavailable as error:
+                        log.warning("no receipt yet", provider=leg.provider, job=self.spec.name[:18], reason=str(error))
+                before = None if reply is None else Before(reply.checkpoint, ended)
         finally:
             if self._token is not None:
                 self._token.cancel()

@@ -5,22 +5,20 @@ reporter needs no bond and no judges.
 """
 
 import asyncio
-import secrets
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
-from eth_abi import encode as abi_encode
 from eth_account.signers.local import LocalAccount
-from eth_hash.auto import keccak
 from psycopg import Error as DatabaseError
 
-from api.anchors import AnchoredBatch
+from api.anchors import fetch_batch
 from api.budget import Budget, LegKey
 from protocol import ProtocolError, Reverted
+from protocol.batches import ReceiptBatch
 from protocol.chain import Chain, struct_values
+from protocol.contradictions import Accusation, prove_receipt
 from protocol.receipts import StageReceipt
 from protocol.typed import Signed
 from protocol.wire import CloseReply, RouteStop
@@ -58,7 +56,7 @@ class Watch:
             legs.setdefault(leg["provider"], []).append(leg)
         for provider, own in legs.items():
             ranges = await asyncio.to_thread(self._read_ranges, provider)
-            fetched: dict[int, AnchoredBatch | None] = {}
+            fetched: dict[int, ReceiptBatch | None] = {}
             for leg in own:
                 signed = msgspec.convert(leg["reply"], CloseReply).receipt
                 receipt = StageReceipt.from_json(signed.message)
@@ -66,9 +64,9 @@ class Watch:
                 if batch_id is None:
                     continue
                 if batch_id not in fetched:
-                    fetched[batch_id] = await AnchoredBatch.fetch(self.chain, msgspec.convert(leg["stop"], RouteStop), batch_id)
+                    fetched[batch_id] = await fetch_batch(self.chain, msgspec.convert(leg["stop"], RouteStop), batch_id)
                 if (batch := fetched[batch_id]) is not None:
-                    await self._compare(LegKey(leg["job_id"], provider, leg["epoch"]), receipt, signed, batch)
+                    await self._compare(LegKey(leg["job_id"], provider, leg["epoch"]), receipt, signed, batch, batch_id)
 
     def _read_ranges(self, provider: str) -> list[tuple[int, int]]:
         known, count = self._ranges.setdefault(provider, []), int(self.chain.call("CommitmentLog", "batchCount", provider))
@@ -82,24 +80,9 @@ class Watch:
                 known.append((0, 0))  # so old that the chain has written over it
         return known
 
-    async def _compare(self, key: LegKey, receipt: StageReceipt, signed: Signed, batch: AnchoredBatch) -> None:
-        anchored = next((entry for entry in batch.receipts if entry.number == receipt.number), None)
-        if anchored is not None and anchored.struct_hash() != receipt.struct_hash():
-            await asyncio.to_thread(self._prove, receipt, signed, anchored, batch)
-        await self.budget.mark_compared(key)
-
-    def _prove(self, receipt: StageReceipt, signed: Signed, anchored: StageReceipt, batch: AnchoredBatch) -> None:
-        """Note first, prove a second later: a copied proof would be too late."""
-        salt = secrets.token_bytes(32)
-        note = keccak(abi_encode(["address", "uint64", "address", "bytes32"], [receipt.provider, receipt.number, self.account.address, salt]))
-        place = (anchored.abi_tuple(), batch.batch_id, batch.proof(anchored))
-        try:
-            self.chain.send(self.account, "Contradictions", "note", note)
-            ready = self.chain.now() + int(self.chain.call("Contradictions", "NOTE_DELAY"))
-            while self.chain.now() < ready:
-                time.sleep(0.5)
-            tx = self.chain.send(self.account, "Contradictions", "prove", receipt.abi_tuple(), signed.signature_bytes, place, salt)
+    async def _compare(self, key: LegKey, receipt: StageReceipt, signed: Signed, batch: ReceiptBatch, batch_id: int) -> None:
+        index = batch.find(receipt.number)
+        if index is not None and batch.leaves[index] != receipt.struct_hash():
+            tx = await asyncio.to_thread(prove_receipt, self.chain, self.account, Accusation(signed, batch, batch_id, index))
             log.warning("two receipts of one number", provider=receipt.provider, number=receipt.number, tx=tx)
-        except Reverted as error:
-            if error.error not in ("AlreadyProven", "WindowOver"):
-                raise
+        await self.budget.mark_compared(key)

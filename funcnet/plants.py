@@ -15,14 +15,13 @@ from eth_account.signers.local import LocalAccount
 
 from funcnet import FuncnetError
 from protocol import Reverted
+from protocol.batches import ReceiptBatch
 from protocol.chain import Chain, struct_values
 from protocol.disputes import KIND_OUTPUT, Dispute, DisputeReader, Outcome, Status
 from protocol.duties import DutyOpening, DutyResult
 from protocol.members import Member, active_members
 from protocol.plants import Answer, Plant, sign_consent
-from protocol.receipts import StageReceipt
 from protocol.stage_rpc import StageClient
-from protocol.trees import BatchTree
 from protocol.typed import ZERO32
 
 NO_RESULT = DutyResult("0x" + "00" * 20, 0, 0, "PASS", ZERO32, ZERO32)
@@ -100,30 +99,29 @@ class Settlement:
         placed = self._find_receipt(noted_at)
         if placed is None:
             return "the planted job's receipt"
-        receipts, index, batch_id = placed
+        batch, index, batch_id = placed
         epoch = self.chain.call("CommitmentLog", "batch", self.plant.provider, batch_id)[4]
         if self.chain.call("VerifierSet", "dutiesOpen", epoch):
             return "a verifier that finds it"
         bond = struct_values("Disputes", "parameters", self.chain.call("Disputes", "parameters"))["bond"]
-        proof = BatchTree([receipt.struct_hash() for receipt in receipts]).proof(index)
         self.chain.send(self.planter, "FuncToken", "approve", self.chain.address("Disputes"), bond)
-        self.chain.send(self.planter, "Disputes", "open", receipts[index].abi_tuple(), batch_id, proof, KIND_OUTPUT)
+        self.chain.send(self.planter, "Disputes", "open", batch.receipts[index].abi_tuple(), batch_id, batch.tree.proof(index), KIND_OUTPUT)
         self.say("no verifier found it; the planter challenges it")
         return "a verdict"
 
-    def _find_receipt(self, noted_at: int) -> tuple[list[StageReceipt], int, int] | None:
-        """(its batch's receipts, its place among them, the batch) of the payer's newest job that the provider anchored after the note."""
+    def _find_receipt(self, noted_at: int) -> tuple[ReceiptBatch, int, int] | None:
+        """(its batch, its place in that, the batch's number) of the payer's newest job that the provider anchored after the note."""
         for batch_id in reversed(range(int(self.chain.call("CommitmentLog", "batchCount", self.plant.provider)))):
-            batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", self.plant.provider, batch_id))
-            if batch["anchoredAt"] <= noted_at:
+            anchored = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", self.plant.provider, batch_id))
+            if anchored["anchoredAt"] <= noted_at:
                 return None
-            receipts = asyncio.run(self._batch(batch_id))
-            for index, receipt in enumerate(receipts):
+            batch = asyncio.run(self._batch(batch_id))
+            for index, receipt in enumerate(batch.receipts):
                 if receipt.payer == self.plant.payer:
-                    return receipts, index, batch_id
+                    return batch, index, batch_id
         return None
 
-    async def _batch(self, batch_id: int) -> list[StageReceipt]:
+    async def _batch(self, batch_id: int) -> ReceiptBatch:
         info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", self.plant.provider))
         client = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
         try:

@@ -131,7 +131,7 @@ class Scenario:
                 "provider": d["provider"],
                 "name": names.get(d["provider"], "?"),
                 "stage": f"{d['receipt']['firstLayer']}-{d['receipt']['endLayer']}",
-                "reason": {1: "output differs from the replay", 2: "tokens differ", 3: "evidence withheld"}[d["kind"]],
+                "reason": {1: "output differs from the replay", 2: "list of receipts hidden", 3: "evidence withheld"}[d["kind"]],
                 "appealed_by": names.get(d["appellant"], None),
                 "amount": d["slashed"],
                 "tx": d["closed_tx"],

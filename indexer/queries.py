@@ -86,7 +86,8 @@ WITH batch AS (
            (SELECT s.args ->> 'status' FROM indexer.event o
               JOIN indexer.event s ON s.name = 'DisputeClosed' AND s.args -> 'disputeId' = o.args -> 'disputeId'
              WHERE o.name = 'DisputeOpened' AND o.args ->> 'provider' = r.provider
-               AND (o.args -> 'claim' -> 'receipt' ->> 'number')::bigint = r.number LIMIT 1) AS dispute
+               AND (o.args -> 'claim' -> 'receipt' ->> 'number')::bigint = r.number
+               AND o.args -> 'claim' ->> 'kind' <> '2' LIMIT 1) AS dispute -- 2: about a batch's whole list, by its first number
     FROM indexer.receipt r LEFT JOIN batch b ON b.provider = r.provider AND r.number BETWEEN b.first AND b.last
     WHERE %(job)s::text IS NULL OR job_id = %(job)s
 ), judged AS (

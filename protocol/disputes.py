@@ -35,7 +35,8 @@ class Round(IntEnum):
     FULL_SET = 2
 
 
-KIND_OUTPUT, KIND_WITHHELD = 1, 3
+KIND_OUTPUT, KIND_HIDDEN, KIND_WITHHELD = 1, 2, 3
+"""Disputes.Kind. Of a hidden batch's claim only provider and number are set: the batch's first."""
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,6 @@ class StageReceipt(TypedStruct):
         prices = (self.input_price, self.cached_price, self.output_price)
         return job_cost(self.prompt_tokens, self.cached_count, self.completion_tokens, *prices)
 
-    def abi_tuple(self) -> tuple[object, ...]:
-        """The values in the order of the contract's struct."""
-        return tuple(self.message().values())
-
 
 @dataclass(frozen=True)
 class Voucher(TypedStruct):
@@ -168,9 +164,6 @@ class Voucher(TypedStruct):
     provider: Addr
     model_id: Bytes32
     cumulative: U128
-
-    def abi_tuple(self) -> tuple[object, ...]:
-        return tuple(self.message().values())
 
 
 @dataclass(frozen=True)

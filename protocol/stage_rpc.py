@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from protocol import ProtocolError
-from protocol.receipts import StageReceipt
+from protocol.batches import ReceiptBatch
 from protocol.wire import SERVICE, BatchAsk, BatchReply, RouteStop
 
 R = TypeVar("R")
@@ -70,11 +70,11 @@ class StageClient:
         except msgspec.MsgspecError as error:
             raise StageRefused(f"{self.endpoint} answers {method} with what is no {reply.__name__}: {error}") from error
 
-    async def batch(self, batch_id: int, timeout: float = 20) -> list[StageReceipt]:
-        """The receipts of an anchored batch, as its provider tells them. Raises StageUnavailable or StageRefused."""
+    async def batch(self, batch_id: int, timeout: float = 20) -> ReceiptBatch:
+        """An anchored batch, as its provider shows it. Raises StageUnavailable or StageRefused."""
         reply = await self.call("Batch", BatchAsk(batch_id), BatchReply, timeout)
         try:
-            return [StageReceipt.from_json(signed.message) for signed in reply.receipts]
+            return ReceiptBatch.of(reply)
         except ValueError as error:
             raise StageRefused(f"{self.endpoint} gives for batch {batch_id} what is no list of receipts: {error}") from error
 

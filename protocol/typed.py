@@ -58,6 +58,10 @@ class TypedStruct:
         """Field values under their Solidity names."""
         return {_camel(f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def abi_tuple(self) -> tuple[object, ...]:
+        """The values in the order of the contract's struct."""
+        return tuple(self.message().values())
+
     def struct_hash(self) -> bytes:
         """EIP-712 ``hashStruct``; it does not depend on the domain."""
         return self._encode(Domain("", 0, "0x" + "00" * 20))[0]

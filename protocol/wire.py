@@ -118,12 +118,14 @@ class RelinkRequest(msgspec.Struct, frozen=True):
 
 
 class CloseRequest(msgspec.Struct, frozen=True):
-    """Ends a session; the voucher covers the amount due for ``completion_tokens``."""
+    """Ends a session; the voucher covers the amount due for ``completion_tokens``. ``upstream``: the last checkpoint of the stage before, as that
+    gave it to the gateway with its receipt; the rows in have to be bound to it."""
 
     job_id: str
     epoch: int
     completion_tokens: int
     voucher: Signed
+    upstream: Signed | None = None
 
 
 class CloseReply(msgspec.Struct, frozen=True):
@@ -141,23 +143,34 @@ class BatchAsk(msgspec.Struct, frozen=True):
 
 
 class BatchReply(msgspec.Struct, frozen=True):
-    """The receipts in the order of their numbers."""
+    """The receipts in the order of their numbers, and the checkpoint that each names."""
 
     receipts: list[Signed]
+    checkpoints: list[dict[str, Any]]
 
 
-DUTY, VOLUNTARY = -1, -2
-"""In the place of a dispute's number: a check that the lottery asks for, or one of a verifier's own accord."""
+DUTY, VOLUNTARY, LIST = -1, -2, -3
+"""In the place of a dispute's number: a check that the lottery asks for, one of a verifier's own accord, or whether a batch's list is shown."""
+
+
+class AnchoredReceipt(msgspec.Struct, frozen=True):
+    """A receipt with its place on chain, for a stage that did not sign it."""
+
+    message: dict[str, Any]
+    batch_id: Count
+    proof: list[str]
 
 
 class EvidenceAsk(msgspec.Struct, frozen=True):
     """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or DUTY or VOLUNTARY;
-    ``offset``: bytes of rows that an earlier stream gave before it broke off."""
+    ``offset``: bytes of rows that an earlier stream gave before it broke off; ``of``: the receipt of another stage of the job, whose rows this one
+    sent or received and is asked for in its stead."""
 
     request: Signed
     duty_signature: str = ""
     dispute: int = DUTY
     offset: int = 0
+    of: AnchoredReceipt | None = None
 
 
 class EvidenceHead(msgspec.Struct, frozen=True):
@@ -179,6 +192,16 @@ class EvidenceHead(msgspec.Struct, frozen=True):
     route: list[RouteStop] = []
     updates: list[RelinkRequest] = []
     upstream: list[Signed] = []
+
+
+class NeighbourHead(msgspec.Struct, frozen=True):
+    """First message of an evidence stream by a neighbour; the rows follow as raw chunks. ``offer``: the gateway's to the neighbour, which has the
+    job's salt and sampling parameters."""
+
+    offer: Signed
+    sampling: dict[str, Any]
+    row_bytes: Count
+    row_count: Count
 
 
 def route_hash(route: list[RouteStop]) -> bytes:

@@ -32,6 +32,7 @@ from provider.planting import Planting
 from provider.retention import Retention
 from provider.server import StageServer
 from provider.session import Signer
+from provider.showing import Showing
 from provider.tls import ensure_certificate
 
 log = structlog.get_logger()
@@ -70,7 +71,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         evidence=evidence,
         ledger=ledger,
         backing=backing,
-        access=EvidenceAccess(chain, ledger, settings.owner, disputes),
+        showing=Showing(evidence, EvidenceAccess(chain, ledger, settings.owner, disputes), ledger, settings.layer_range),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
         planting=planting,
     )

@@ -43,6 +43,8 @@ class Closing:
         if not out.tree.count:
             raise Refused("no row of this session was served")
         amount = _due(session.offer, rows, request)
+        if request.upstream is not None:
+            session.bind(request.upstream)
         session.make_checkpoint()
         if not session.is_last and not session.fault:
             try:
@@ -88,7 +90,7 @@ class Closing:
             receipt = self._receipt(offer, meta, request.completion_tokens, amount)
             signed = Signed.of(receipt, receipt.sign(self.signer.domain, self.signer.key))
             await asyncio.to_thread(save)
-            await asyncio.to_thread(self.ledger.add_receipt, receipt, signed, session, voucher, request.voucher)
+            await asyncio.to_thread(self.ledger.add_receipt, receipt, signed, meta.checkpoint, session, voucher, request.voucher)
         return signed
 
     def _receipt(self, offer: SessionOffer, meta: EvidenceMeta, completion: int, amount: Wei) -> StageReceipt:

@@ -42,6 +42,29 @@ class RowLog:
         return leaf
 
 
+@dataclass(frozen=True)
+class Span:
+    """``size`` bytes of a file from ``first`` on."""
+
+    file: Path
+    first: int
+    size: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Span":
+        """The whole file. Raises FileNotFoundError."""
+        return cls(file, 0, file.stat().st_size)
+
+    def chunks(self, offset: int) -> Iterator[bytes]:
+        """The span from its byte ``offset`` on."""
+        at = max(0, offset)
+        with self.file.open("rb") as file:
+            file.seek(self.first + at)
+            while at < self.size and (chunk := file.read(min(CHUNK_BYTES, self.size - at))):
+                at += len(chunk)
+                yield chunk
+
+
 class EvidenceMeta(msgspec.Struct, frozen=True):
     """What goes with the rows of one session, up to a checkpoint; ``upstream`` and ``updates`` as in EvidenceHead."""
 
@@ -119,6 +142,13 @@ class EvidenceStore:
     def folder(self, job_id: bytes, epoch: int, first_layer: int) -> Path:
         return self.root / f"{job_id.hex()}-{epoch}-{first_layer}"
 
+    def session_of(self, job_id: bytes, first_layer: int) -> Path:
+        """The folder of a job's newest session with rows here. Raises FileNotFoundError."""
+        found = [folder for folder in self.root.glob(f"{job_id.hex()}-*-{first_layer}") if _meta_file(folder).is_file()]
+        if not found:
+            raise FileNotFoundError
+        return max(found, key=lambda folder: int(folder.name.split("-")[1]))
+
     def measure(self) -> int:
         """Bytes on disk, as they are now; kept in ``size``, which rows of open sessions are not in until the next call."""
         self.size = sum(file.stat().st_size for file in self.root.glob("*/*") if file.is_file())
@@ -155,12 +185,6 @@ class EvidenceStore:
         """Drop the rows past the checkpoint, of a session that was cut off; widths in bytes."""
         for name, size in (("in.rows", meta.rows_in * width_in), ("out.rows", meta.rows_out * width_out)):
             os.truncate(folder / name, size)
-
-    def chunks(self, folder: Path, name: str, offset: int = 0) -> Iterator[bytes]:
-        with (folder / name).open("rb") as file:
-            file.seek(max(0, offset))
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
 
 
 def _meta_file(folder: Path) -> Path:

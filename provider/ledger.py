@@ -12,10 +12,15 @@ from protocol.receipts import StageReceipt, Voucher
 from protocol.typed import Signed
 
 SCHEMA = """
+-- Every session ever opened, by its folder's name: one that is opened twice could be made to sign two things about the same rows.
+CREATE TABLE IF NOT EXISTS session (
+    folder TEXT PRIMARY KEY
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS receipt (
     number INTEGER PRIMARY KEY,
     folder TEXT NOT NULL UNIQUE,
     receipt BLOB NOT NULL,
+    checkpoint BLOB NOT NULL,
     amount TEXT NOT NULL,
     tokens INTEGER NOT NULL,
     batch_id INTEGER
@@ -45,11 +50,12 @@ CREATE TABLE IF NOT EXISTS batch (
 
 @dataclass(frozen=True)
 class StoredReceipt:
-    """A receipt with where its rows are; ``batch_id`` once it is anchored."""
+    """A receipt with the checkpoint that it names and where its rows are; ``batch_id`` once it is anchored."""
 
     number: int
     folder: str
     signed: Signed
+    checkpoint: Signed
     batch_id: int | None
 
     @property
@@ -75,16 +81,21 @@ class Ledger:
         """The next consecutive receipt number, from 1."""
         return int(self._all("SELECT COALESCE(MAX(number), 0) + 1 FROM receipt")[0][0])
 
-    def add_receipt(self, receipt: StageReceipt, signed: Signed, folder: str, voucher: Voucher, signed_voucher: Signed) -> None:
-        """Store a receipt and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before.
+    def begin_session(self, folder: str) -> bool:
+        """Note that a session is opened, for good; False for one that was opened before."""
+        with self._lock:
+            return self._db.execute("INSERT OR IGNORE INTO session VALUES (?)", (folder,)).rowcount == 1
+
+    def add_receipt(self, receipt: StageReceipt, signed: Signed, checkpoint: Signed, folder: str, voucher: Voucher, signed_voucher: Signed) -> None:
+        """Store a receipt, its checkpoint and the voucher that pays it, in one transaction. Raises sqlite3.IntegrityError for a number used before.
 
         Of two vouchers the higher is kept: those of jobs that end together may come in either order.
         """
         tokens, stream = receipt.prompt_tokens + receipt.completion_tokens, stream_of(voucher)
         cumulative, earned = self.standing(stream)
         with self._lock, self._transaction():
-            row = (receipt.number, folder, msgspec.json.encode(signed), str(receipt.amount), tokens)
-            self._db.execute("INSERT INTO receipt (number, folder, receipt, amount, tokens) VALUES (?, ?, ?, ?, ?)", row)
+            row = (receipt.number, folder, msgspec.json.encode(signed), msgspec.json.encode(checkpoint), str(receipt.amount), tokens)
+            self._db.execute("INSERT INTO receipt (number, folder, receipt, checkpoint, amount, tokens) VALUES (?, ?, ?, ?, ?, ?)", row)
             if voucher.cumulative > cumulative:
                 self._db.execute(
                     "INSERT INTO voucher (stream, cumulative, earned, voucher) VALUES (?, ?, '0', ?) "
@@ -94,20 +105,20 @@ class Ledger:
             self._db.execute("UPDATE voucher SET earned = ? WHERE stream = ?", (str(earned + receipt.amount), stream))
 
     def receipt(self, number: int) -> StoredReceipt | None:
-        row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE number = ?", number)
+        row = self._one(f"SELECT {_COLUMNS} FROM receipt WHERE number = ?", number)
         return None if row is None else _stored(row)
 
     def receipt_of(self, folder: str) -> StoredReceipt | None:
         """The receipt of a session, by its evidence folder."""
-        row = self._one("SELECT number, folder, receipt, batch_id FROM receipt WHERE folder = ?", folder)
+        row = self._one(f"SELECT {_COLUMNS} FROM receipt WHERE folder = ?", folder)
         return None if row is None else _stored(row)
 
     def receipts(self, first: int, last: int) -> list[StoredReceipt]:
-        rows = self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE number BETWEEN ? AND ? ORDER BY number", first, last)
+        rows = self._all(f"SELECT {_COLUMNS} FROM receipt WHERE number BETWEEN ? AND ? ORDER BY number", first, last)
         return [_stored(row) for row in rows]
 
     def unanchored(self) -> list[StoredReceipt]:
-        return [_stored(row) for row in self._all("SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id IS NULL ORDER BY number")]
+        return [_stored(row) for row in self._all(f"SELECT {_COLUMNS} FROM receipt WHERE batch_id IS NULL ORDER BY number")]
 
     def record_batch(self, batch_id: int, first: int, last: int, root: bytes) -> None:
         with self._lock, self._transaction():
@@ -151,7 +162,7 @@ class Ledger:
 
     def kept_receipts(self, batch_id: int) -> list[StoredReceipt]:
         """A batch's receipts whose rows are still on disk."""
-        rows = self._all(f"SELECT number, folder, receipt, batch_id FROM receipt WHERE batch_id = ? AND {_KEPT} ORDER BY number", batch_id)
+        rows = self._all(f"SELECT {_COLUMNS} FROM receipt WHERE batch_id = ? AND {_KEPT} ORDER BY number", batch_id)
         return [_stored(row) for row in rows]
 
     def standing(self, stream: str) -> tuple[int, int]:
@@ -190,6 +201,7 @@ class Ledger:
         return _Transaction(self._db)
 
 
+_COLUMNS = "number, folder, receipt, checkpoint, batch_id"
 _KEPT = "NOT EXISTS (SELECT 1 FROM rows WHERE rows.number = receipt.number AND dropped = 1)"
 
 
@@ -210,6 +222,6 @@ def stream_of(voucher: Voucher) -> str:
 
 
 def _stored(row: tuple[Any, ...]) -> StoredReceipt:
-    number, folder, raw, batch_id = row
-    signed = msgspec.json.decode(raw, type=Signed)
-    return StoredReceipt(int(number), str(folder), signed, None if batch_id is None else int(batch_id))
+    number, folder, receipt, checkpoint, batch_id = row
+    signed, point = (msgspec.json.decode(raw, type=Signed) for raw in (receipt, checkpoint))
+    return StoredReceipt(int(number), str(folder), signed, point, None if batch_id is None else int(batch_id))

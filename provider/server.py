@@ -29,7 +29,6 @@ from protocol.wire import (
     CloseReply,
     CloseRequest,
     EvidenceAsk,
-    EvidenceHead,
     Frame,
     Kind,
     OpenReply,
@@ -40,13 +39,13 @@ from protocol.wire import (
     route_hash,
 )
 from provider import ProviderError, Refused
-from provider.access import EvidenceAccess
 from provider.backing import Backing
 from provider.closing import Closing
 from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.planting import Planting
 from provider.session import Signer, StageSession
+from provider.showing import Showing
 
 log = structlog.get_logger()
 
@@ -66,7 +65,7 @@ class StageServer:
     evidence: EvidenceStore
     ledger: Ledger
     backing: Backing
-    access: EvidenceAccess
+    showing: Showing
     closing: Closing
     planting: Planting
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
@@ -97,11 +96,10 @@ class StageServer:
         self.evidence.require_room()
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
-        try:
-            file_in, file_out, file_rebuilt = self.evidence.create(folder)
-        except FileExistsError:
+        if not await asyncio.to_thread(self.ledger.begin_session, folder.name):
             self.backing.done(offer)
-            raise Refused(f"session {offer.job_id.hex()[:16]} of epoch {offer.epoch} was opened before") from None
+            raise Refused(f"session {offer.job_id.hex()[:16]} of epoch {offer.epoch} was opened before")
+        file_in, file_out, file_rebuilt = self.evidence.create(folder)
         dtype = self.execution.wire_dtype
         log_in = RowLog(file_in, offer.salt, offer.first_layer, TOKEN_DTYPE if offer.first_layer == 0 else dtype)
         log_out = RowLog(file_out, offer.salt, offer.end_layer, dtype, offer.first_position)
@@ -301,42 +299,18 @@ class StageServer:
         covers = self.ledger.batch_range(request.batch_id)
         if covers is None:
             raise Refused(f"batch {request.batch_id} is not anchored here")
-        return BatchReply([entry.signed for entry in self.ledger.receipts(*covers)])
+        entries = await asyncio.to_thread(self.ledger.receipts, *covers)
+        return BatchReply([entry.signed for entry in entries], [entry.checkpoint.message for entry in entries])
 
     async def serve_evidence(self, raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        """A receipt's rows in or out, for whoever may have them."""
+        """A receipt's rows in or out, or those of a neighbour's, for whoever may have them."""
         try:
             ask = msgspec.json.decode(raw, type=EvidenceAsk)
-            stored, part = await asyncio.to_thread(self.access.grant, ask)
-            folder = self.evidence.root / stored.folder
-            meta = self.evidence.meta(folder)
-        except FileNotFoundError:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, "the rows of this receipt were dropped: nobody had drawn or pinned it when its window ended"
-            )
+            shown = await asyncio.to_thread(self.showing.show, ask)
         except (ProtocolError, ProviderError, ValueError) as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        name, count = ("out.rows", meta.rows_out) if part else ("in.rows", meta.rows_in)
-        proof = ["0x" + sibling.hex() for sibling in self.access.proof(stored)]
-        width = (folder / name).stat().st_size // count
-        request = meta.open_request
-        yield msgspec.json.encode(
-            EvidenceHead(
-                receipt=stored.signed,
-                checkpoint=meta.checkpoint,
-                offer=request.offer,
-                sampling=request.sampling,
-                prompt=request.prompt,
-                batch_id=stored.batch_id or 0,
-                proof=proof,
-                row_bytes=width,
-                row_count=count,
-                route=request.route,
-                updates=meta.updates,
-                upstream=meta.upstream,
-            )
-        )
-        for chunk in self.evidence.chunks(folder, name, ask.offset):
+        yield shown.head
+        for chunk in shown.chunks(ask.offset):
             yield chunk
 
     def _session(self, job_id: bytes, epoch: int) -> StageSession:

@@ -189,6 +189,7 @@ class StageSession:
             self.files.rows_in.tree.root(),
             self.files.rows_out.tree.root(),
             self.previous,
+            self.bound_to,
         )
         self.bound = list(self.upstream.values())
         self.previous = point.struct_hash()
@@ -197,6 +198,21 @@ class StageSession:
         self.countersigned.clear()
         self._queue(Kind.CHECKPOINT, msgspec.json.encode(self.checkpoint))
         return self.checkpoint
+
+    @property
+    def bound_to(self) -> bytes:
+        """Struct hash of the newest checkpoint by the stage before that was countersigned here; zero where there is none."""
+        newest = self.upstream.get(self.segment_first)
+        return ZERO32 if newest is None else Checkpoint.from_json(newest.message).struct_hash()
+
+    def bind(self, last: Signed) -> None:
+        """Take the last checkpoint of the stage before from the gateway, should the link not have brought it. One that speaks of other rows than came
+        here binds nothing. Raises BadSignature, Refused or RootMismatch."""
+        before = self.before
+        if before is None:
+            raise Refused("the first stage has no stage before it")
+        if Checkpoint.from_json(last.message).end == self.position:
+            self.check_upstream(last, before.operator)
 
     def check_upstream(self, signed: Signed, operator: str) -> Signed:
         """Compare the sender's roots with the rows received and countersign. Raises BadSignature, Refused or RootMismatch."""

@@ -10,6 +10,7 @@ from aiohttp import web
 from psycopg import Error as DatabaseError
 
 from protocol import ProtocolError, SettingsError, logs
+from protocol.chain import struct_values
 from protocol.database import migrate, open_pool
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_account, read_keystore
@@ -45,7 +46,8 @@ class Service:
         self.shelf = ModelShelf(settings.models_dir)
         self.evidence = EvidenceClient(self.chain, self.account)
         posting = int(self.chain.call("VerifierSet", "postingEpochs"))
-        self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting)
+        window = int(struct_values("Disputes", "parameters", self.chain.call("Disputes", "parameters"))["disputeWindow"])
+        self.duties = Duties(self.chain, self.account, secret, self.store, self.evidence, posting, window)
         # Payouts must still be held when the wait is over. A devnet's challenge window is too short for that.
         waits = posting * int(self.chain.call("VerifierSet", "epochLength")) < int(self.chain.call("CommitmentLog", "challengeWindow"))
         self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence, DisputeReader(self.chain), waits)
@@ -62,7 +64,8 @@ class Service:
             self.duties.draw,
             self._dispatch,
             self.duties.pin,
-            self._dispute,
+            self.judging.open_disputes,
+            self.judging.prove_contradictions,
             self.judging.take_seats,
             self.judging.carry_on,
             self.duties.post,
@@ -90,9 +93,6 @@ class Service:
         for _, keys in groupby(sorted(self.store.lease(), key=lambda key: key.provider), key=lambda key: key.provider):
             while chunk := list(islice(keys, BATCH_CHECKS)):
                 self.queue.send_task(CHECK_TASK, ([(key.provider, key.number, key.dispute_id) for key in chunk],))
-
-    def _dispute(self) -> None:
-        self.judging.open_disputes(lambda provider, batch_id: asyncio.run(self.evidence.batch(provider, batch_id)))
 
     def _attest(self) -> None:
         for model_id in self.shelf.folders().keys() - self.attested:

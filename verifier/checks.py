@@ -19,10 +19,10 @@ from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
-from protocol.typed import ZERO32
+from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from verifier import EvidenceBad, EvidenceMissing
-from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient
+from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient, Place
 from verifier.store import CheckKey
 
 TOKEN_BYTES = 8
@@ -140,19 +140,22 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
 
 @dataclass(frozen=True)
 class Ask:
-    """One check to carry out: ``duty_signature`` is what drew it."""
+    """One check to carry out: ``duty_signature`` is what drew it, ``place`` says who else has the rows."""
 
     key: CheckKey
     duty_signature: bytes
+    place: Place | None = None
 
 
 @dataclass
 class Checking:
-    """Carries checks out together, those of one stage in one replay. ``committed`` is told commitment and opening before rows out are asked for."""
+    """Carries checks out together, those of one stage in one replay. ``committed`` is told commitment and opening before rows out are asked for,
+    ``shown`` what the stages before are said to have signed."""
 
     client: EvidenceClient
     replayers: Replayers
     committed: Callable[[CheckKey, bytes, bytes], None]
+    shown: Callable[[Sequence[Signed]], None]
 
     async def run(self, asks: Sequence[Ask]) -> AsyncIterator[tuple[CheckKey, CheckResult | EvidenceMissing]]:
         """Each check with its result, or with the reason why its evidence was not to be had, as they end.
@@ -178,6 +181,7 @@ class Checking:
             found = await self._rows(ask, ROWS_IN)
             if (replayer := self.replayers.of(found.receipt.model_id)) is not None:
                 replayer.rows_in(found)
+            self.shown(found.upstream)
         except EvidenceMissing as error:
             return error
         except EvidenceBad as error:
@@ -217,7 +221,8 @@ class Checking:
         return CheckResult(verdict, commitment, opening, detail)
 
     async def _rows(self, ask: Ask, part: int, commitment: bytes = ZERO32) -> Evidence:
-        return await self.client.rows(ask.key.provider, ask.key.number, part, ask.duty_signature, ask.key.dispute_id, commitment)
+        key = ask.key
+        return await self.client.rows(key.provider, key.number, part, ask.duty_signature, key.dispute_id, commitment, ask.place)
 
 
 def _bounded(group: Sequence[tuple[Ask, Evidence, Replayer]]) -> Iterator[list[tuple[Ask, Evidence, Replayer]]]:

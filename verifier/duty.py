@@ -8,11 +8,11 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
+from protocol.batches import ReceiptBatch
 from protocol.chain import Chain
 from protocol.duties import duty_payload, is_drawn, may_volunteer
 from protocol.members import active_members
-from protocol.receipts import StageReceipt
-from protocol.trees import BatchTree, batch_leaf
+from protocol.trees import batch_leaf
 from protocol.typed import ZERO32
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.evidence import EvidenceClient
@@ -22,19 +22,30 @@ log = structlog.get_logger()
 
 Batch = tuple[str, int]
 """Provider and the batch's number."""
-Served = list[StageReceipt] | EvidenceMissing | EvidenceBad
-"""A batch's receipts, or why they were not to be had."""
+Served = ReceiptBatch | EvidenceMissing | EvidenceBad
+"""A batch, or why it was not to be had."""
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """What the chain says of a batch."""
+
+    provider: str
+    batch_id: int
+    root: bytes
+    first_number: int
+    audit_rate: int
 
 
 @dataclass(frozen=True, eq=False)
 class Lots:
-    """What a verifier draws by in an epoch: its signature, its weight among all, and the batches as (provider, batch, audit rate)."""
+    """What a verifier draws by in an epoch: its signature, its weight among all, and the batches."""
 
     epoch: int
     signature: bytes
     weight: int
     total: int
-    batches: list[tuple[str, int, int]]
+    batches: list[Anchored]
 
 
 @dataclass
@@ -47,6 +58,8 @@ class Duties:
     store: Store
     evidence: EvidenceClient
     posting_epochs: int
+    keep_seconds: int
+    """How long batches are kept: while a dispute over them can be opened."""
     _nothing: set[int] = field(default_factory=set)
     """Closed epochs in which there is nothing to draw or to be paid for: that cannot change, save by a reorg."""
     _drawn: set[int] = field(default_factory=set)
@@ -79,17 +92,21 @@ class Duties:
         current = int(self.chain.call("VerifierSet", "currentEpoch"))
         epochs = [epoch for epoch in range(max(0, current - self.posting_epochs), current) if epoch not in self._nothing | self._drawn]
         waiting = [lots for epoch in epochs if not self.store.is_posted(epoch) and (lots := self._lots(epoch)) is not None]
-        served = asyncio.run(self._ask([(provider, batch_id) for lots in waiting for provider, batch_id, _ in lots.batches]))
+        served = asyncio.run(self._ask([batch for lots in waiting for batch in lots.batches]))
         for lots in waiting:
             self._draw_epoch(lots, served)
 
-    async def _ask(self, batches: Sequence[Batch]) -> dict[Batch, Served]:
+    async def _ask(self, batches: Sequence[Anchored]) -> dict[Batch, Served]:
         """All at once: one that does not answer is waited for no longer than many."""
-        return dict(zip(batches, await asyncio.gather(*(self._receipts(*batch) for batch in batches)), strict=True))
+        served = await asyncio.gather(*(self._receipts(batch) for batch in batches))
+        return {(batch.provider, batch.batch_id): found for batch, found in zip(batches, served, strict=True)}
 
-    async def _receipts(self, provider: str, batch_id: int) -> Served:
+    async def _receipts(self, batch: Anchored) -> Served:
+        kept = self.store.batch(batch.provider, batch.batch_id)
+        if kept is not None and kept.tree.root == batch.root:
+            return kept
         try:
-            return await self.evidence.batch(provider, batch_id)
+            return await self.evidence.batch(batch.provider, batch.batch_id)
         except (EvidenceMissing, EvidenceBad) as error:
             return error
 
@@ -102,7 +119,7 @@ class Duties:
             self._nothing.add(epoch)
             return None
         total = sum(member.weight for member in members.values())
-        batches = [batch for batch in self._batches(epoch) if batch[:2] not in self._seen.get(epoch, ())]
+        batches = [batch for batch in self._batches(epoch) if (batch.provider, batch.batch_id) not in self._seen.get(epoch, ())]
         return Lots(epoch, self._signature(epoch, tip), me.weight, total, batches)
 
     def _draw_epoch(self, lots: Lots, served: Mapping[Batch, Served]) -> None:
@@ -110,25 +127,28 @@ class Duties:
         drawn: list[Drawn] = []
         seen: set[Batch] = set()
         distrusted = self.store.distrusted()
-        for provider, batch_id, rate in lots.batches:
-            receipts = served[provider, batch_id]
-            if isinstance(receipts, Exception):
-                log.warning("batch not served", provider=provider, batch=batch_id, reason=str(receipts))
+        for anchored in lots.batches:
+            provider, batch_id = anchored.provider, anchored.batch_id
+            batch = served[provider, batch_id]
+            if isinstance(batch, Exception):
+                log.warning("batch not served", provider=provider, batch=batch_id, reason=str(batch))
+                self.store.add_list_check(provider, batch_id, anchored.first_number, lots.epoch)
                 continue
             seen.add((provider, batch_id))
-            tree = BatchTree([receipt.struct_hash() for receipt in receipts])
-            for index, receipt in enumerate(receipts):
-                leaf = batch_leaf(receipt.struct_hash())
-                lot = (lots.signature, provider, batch_id, leaf, rate, lots.weight, lots.total)
+            self.store.keep_batch(provider, batch_id, batch)
+            for index, receipt in enumerate(batch.receipts):
+                leaf = batch_leaf(batch.leaves[index])
+                lot = (lots.signature, provider, batch_id, leaf, anchored.audit_rate, lots.weight, lots.total)
                 duty = is_drawn(*lot)
                 if duty or (provider in distrusted and may_volunteer(*lot)):
-                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, tree.proof(index), voluntary=not duty))
+                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, batch.tree.proof(index), voluntary=not duty))
         self.store.add_epoch(lots.epoch, lots.signature, drawn)
         lacking = len(lots.batches) - len(seen)
         if lacking:
             self._seen.setdefault(lots.epoch, set()).update(seen)
         else:
             self._drawn.add(lots.epoch)
+            self.store.forget_batches(self.keep_seconds)
             self._seen.pop(lots.epoch, None)
         if drawn or not lacking:
             log.info("drew", epoch=lots.epoch, checks=len(drawn), voluntary=sum(d.voluntary for d in drawn), lacking=lacking)
@@ -137,11 +157,13 @@ class Duties:
         """Whether all batches were drawn from, or half of the time is over: then a provider that hides its receipts must not cost the epoch's pay."""
         return epoch in self._drawn or 2 * (int(self.chain.call("VerifierSet", "currentEpoch")) - epoch) > self.posting_epochs
 
-    def _batches(self, epoch: int) -> list[tuple[str, int, int]]:
-        """(provider, batch, audit rate) of each batch of the epoch."""
+    def _batches(self, epoch: int) -> list[Anchored]:
         event = self.chain["CommitmentLog"].events.BatchAnchored()
         found = event.get_logs(from_block=self.chain.deployment.from_block, argument_filters={"epoch": epoch})
-        return [(entry["args"]["provider"], entry["args"]["batchId"], entry["args"]["batch"]["auditRate"]) for entry in found]
+        return [
+            Anchored(args["provider"], args["batchId"], args["batch"]["root"], args["batch"]["firstNumber"], args["batch"]["auditRate"])
+            for args in (entry["args"] for entry in found)
+        ]
 
     def pin(self) -> None:
         """Pin on chain the drawn receipts whose rows are not to be had. Without a pin in time nobody may be accused of dropping them."""

@@ -1,6 +1,7 @@
 """Dispute what failed, judge what others dispute, gather signatures. Design section 4, "Verdict"."""
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
@@ -9,10 +10,12 @@ from eth_account.signers.local import LocalAccount
 
 from protocol import Reverted, bls
 from protocol.chain import Chain, struct_values
-from protocol.disputes import KIND_OUTPUT, KIND_WITHHELD, Dispute, DisputeReader, Outcome, Round, Status
+from protocol.contradictions import prove_checkpoint
+from protocol.disputes import KIND_HIDDEN, KIND_OUTPUT, KIND_WITHHELD, Dispute, DisputeReader, Outcome, Round, Status
 from protocol.members import Member, active_members
 from protocol.receipts import StageReceipt
-from protocol.trees import BatchTree
+from protocol.typed import ZERO32
+from verifier import EvidenceMissing
 from verifier.evidence import EvidenceClient
 from verifier.store import CheckKey, Store
 
@@ -21,6 +24,9 @@ log = structlog.get_logger()
 ATTESTED, REGISTERED_ROOT = 5, 4
 """Places in the contract's Model struct."""
 SMALL_NETWORK = 7
+NOBODY = "0x" + "00" * 20
+NO_RECEIPT = StageReceipt(NOBODY, 0, ZERO32, NOBODY, NOBODY, ZERO32, 0, 0, ZERO32, 0, 0, 0, 0, ZERO32, 0, 0, 0, 0, 0, 0)
+"""With a provider and a batch's first number: what stands for the batch's list in a dispute."""
 SAID = {Outcome.INNOCENT: "innocent", Outcome.GUILTY: "guilty", Outcome.WITHHELD: "withheld"}
 
 
@@ -33,7 +39,7 @@ def outcome_of(verdict: str, kind: int) -> Outcome:
     """What a judge says, given its own check: where it convicts, of what the challenger claimed."""
     if not convicts(verdict):
         return Outcome.INNOCENT
-    return Outcome.WITHHELD if kind == KIND_WITHHELD else Outcome.GUILTY
+    return Outcome.GUILTY if kind == KIND_OUTPUT else Outcome.WITHHELD
 
 
 def is_quorum(signed: list[Member], seated: list[Member]) -> bool:
@@ -58,26 +64,42 @@ class Judging:
     _over: set[tuple[int, int]] = field(default_factory=set)
     """(dispute, round) whose fee was taken or is not this verifier's."""
 
-    def open_disputes(self, receipts_of: Any) -> None:
-        """Challenge each duty that failed, with a bond, unless somebody else has already. ``receipts_of(provider, batch)`` lists a batch."""
+    def open_disputes(self) -> None:
+        """Challenge each duty that failed and each list that stayed hidden, with a bond, unless somebody else has already."""
         for row in self.store.to_dispute():
-            provider, number, batch_id = row["provider"], row["number"], row["batch_id"]
-            if self.waits and self.chain.call("VerifierSet", "dutiesOpen", row["epoch"]):
+            provider, number, of_list = row["provider"], row["number"], row["of_list"]
+            if self.waits and not of_list and self.chain.call("VerifierSet", "dutiesOpen", row["epoch"]):
                 continue
-            receipts: list[StageReceipt] = receipts_of(provider, batch_id)
-            index = next(i for i, receipt in enumerate(receipts) if receipt.number == number)
-            proof = BatchTree([receipt.struct_hash() for receipt in receipts]).proof(index)
-            kind = KIND_OUTPUT if row["verdict"] == "FAIL" else KIND_WITHHELD
-            bond = self.chain.call("Disputes", "parameters")[0]
-            if not any((d.provider, d.number) == (provider, number) for d in self.disputes.all()):
+            if not any((d.provider, d.number, d.kind == KIND_HIDDEN) == (provider, number, of_list) for d in self.disputes.all()):
+                receipt, proof, kind = self._claim(row)
+                bond = self.chain.call("Disputes", "parameters")[0]
                 try:
                     self.chain.send(self.account, "FuncToken", "approve", self.chain.address("Disputes"), bond)
-                    digest = self.chain.send(self.account, "Disputes", "open", receipts[index].abi_tuple(), batch_id, proof, kind)
-                    log.warning("dispute opened", provider=provider, number=number, detail=row["detail"], tx=digest)
+                    digest = self.chain.send(self.account, "Disputes", "open", receipt.abi_tuple(), row["batch_id"], proof, kind)
+                    log.warning("dispute opened", provider=provider, number=number, kind=kind, detail=row["detail"], tx=digest)
                 except Reverted as error:
-                    if error.error != "EvidenceClosed":
+                    if error.error not in ("EvidenceClosed", "WindowOver"):
                         raise
-            self.store.mark_disputed(provider, number)
+                    log.warning("too late to dispute", provider=provider, number=number, reason=str(error))
+            self.store.mark_disputed(provider, number, of_list)
+
+    def _claim(self, row: dict[str, Any]) -> tuple[StageReceipt, list[bytes], int]:
+        """The receipt that is disputed, its path, and what is wrong with it. Raises EvidenceMissing where the batch is not to be had any more."""
+        provider, number, batch_id = row["provider"], row["number"], row["batch_id"]
+        if row["of_list"]:
+            return replace(NO_RECEIPT, provider=provider, number=number), [], KIND_HIDDEN
+        batch = self.store.batch(provider, batch_id) or asyncio.run(self.evidence.batch(provider, batch_id))
+        index = batch.find(number)
+        if index is None:
+            raise EvidenceMissing(f"batch {batch_id} of {provider} has no receipt {number} any more")
+        return batch.receipts[index], batch.tree.proof(index), KIND_OUTPUT if row["verdict"] == "FAIL" else KIND_WITHHELD
+
+    def prove_contradictions(self) -> None:
+        """Have whoever signed one thing for its neighbour and anchored another slashed at once."""
+        for checkpoint, accusation in self.store.contradictions():
+            digest = prove_checkpoint(self.chain, self.account, accusation)
+            log.warning("two checkpoints over the same rows", provider=accusation.receipt.provider, number=accusation.receipt.number, tx=digest)
+            self.store.mark_compared(checkpoint)
 
     def take_seats(self) -> None:
         """Queue a check for each open dispute in which this verifier has a seat, and sign where its check is done."""
@@ -88,7 +110,7 @@ class Judging:
             if mine is None:
                 continue
             key = CheckKey(dispute.provider, dispute.number, dispute.dispute_id)
-            self.store.add_committee_check(key, dispute.batch_id, dispute.epoch)
+            self.store.add_committee_check(key, dispute.batch_id, dispute.epoch, of_list=dispute.kind == KIND_HIDDEN)
             verdict = self.store.verdict(key)
             if verdict is not None:
                 outcome = outcome_of(verdict, dispute.kind)

@@ -1,14 +1,21 @@
 """The verifier's state in PostgreSQL: epochs, checks under leases, statements."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from psycopg.types.json import Jsonb
 
+from protocol.batches import ReceiptBatch
+from protocol.contradictions import Accusation
 from protocol.database import Pool
 from protocol.duties import DutyOpening, DutyResult
-from protocol.wire import DUTY, VOLUNTARY
+from protocol.receipts import Checkpoint
+from protocol.typed import Signed
+from protocol.wire import DUTY, LIST, VOLUNTARY
 from verifier.drift import ALARM, cusum
+from verifier.evidence import Place
 
 LEASE_SECONDS = 40
 RETRY_SECONDS = 3
@@ -16,7 +23,7 @@ RETRY_SECONDS = 3
 
 @dataclass(frozen=True)
 class CheckKey:
-    """Names a check: of a duty, of one's own accord, or for a dispute's committee."""
+    """Names a check: of a duty, of one's own accord, of a batch's list (by its first number), or for a dispute's committee."""
 
     provider: str
     number: int
@@ -76,9 +83,9 @@ class Store:
     def mark_pinned(self, provider: str, number: int, in_time: bool) -> None:
         self._run(f"UPDATE verifier.check SET pinned = %s WHERE {_KEY}", in_time, *self._key(CheckKey(provider, number)))
 
-    def add_committee_check(self, key: CheckKey, batch_id: int, epoch: int) -> None:
+    def add_committee_check(self, key: CheckKey, batch_id: int, epoch: int, of_list: bool = False) -> None:
         self._run(
-            "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch) VALUES (%s, %s, %s, %s, %s, %s) "
+            "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch, of_list) VALUES (%s, %s, %s, %s, %s, %s, %s) "
             "ON CONFLICT DO NOTHING",
             self.verifier,
             key.provider,
@@ -86,7 +93,84 @@ class Store:
             key.dispute_id,
             batch_id,
             epoch,
+            of_list,
         )
+
+    def add_list_check(self, provider: str, batch_id: int, first_number: int, epoch: int) -> None:
+        """A batch could not be drawn from: see for how long its provider shows nobody its list."""
+        self.add_committee_check(CheckKey(provider, first_number, LIST), batch_id, epoch, of_list=True)
+
+    def keep_batch(self, provider: str, batch_id: int, batch: ReceiptBatch) -> None:
+        """Keep a batch that has its root; one that a reorg put under another's number takes its place."""
+        key, shown = (self.verifier, provider, batch_id), Jsonb(batch.to_json())
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM verifier.batch WHERE (verifier, provider, batch_id) = (%s, %s, %s) AND shown <> %s", (*key, shown))
+            cursor.execute("INSERT INTO verifier.batch VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", (*key, shown))
+            cursor.executemany(
+                "INSERT INTO verifier.receipt VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON CONFLICT (verifier, provider, number) DO UPDATE SET batch_id = excluded.batch_id, job_id = excluded.job_id, "
+                "first_layer = excluded.first_layer, end_layer = excluded.end_layer, checkpoint = excluded.checkpoint",
+                [(self.verifier, provider, r.number, batch_id, r.job_id, r.first_layer, r.end_layer, r.checkpoint) for r in batch.receipts],
+            )
+
+    def batch(self, provider: str, batch_id: int) -> ReceiptBatch | None:
+        """A batch that was shown, None where it was not or not long ago enough."""
+        row = self._one("SELECT shown FROM verifier.batch WHERE verifier = %s AND provider = %s AND batch_id = %s", self.verifier, provider, batch_id)
+        return None if row is None else ReceiptBatch.from_json(row["shown"])
+
+    def forget_batches(self, seconds: int) -> None:
+        """Drop what was seen so long ago that nothing can be disputed about it."""
+        for table in ("batch", "shown"):
+            self._run(f"DELETE FROM verifier.{table} WHERE verifier = %s AND seen_at < now() - make_interval(secs => %s)", self.verifier, seconds)
+
+    def place(self, provider: str, batch_id: int, number: int) -> Place | None:
+        """Where a receipt lies and who served beside it, as far as batches were shown."""
+        batch = self.batch(provider, batch_id)
+        if batch is None or (index := batch.find(number)) is None:
+            return None
+        receipt = batch.receipts[index]
+        served = self._all(
+            "SELECT provider, first_layer, end_layer FROM verifier.receipt WHERE verifier = %s AND job_id = %s AND provider <> %s ORDER BY end_layer",
+            self.verifier,
+            receipt.job_id,
+            provider,
+        )
+        # The last stage's tokens are what the first stage is fed.
+        edge = receipt.first_layer or (served[-1]["end_layer"] if served else 0)
+        before = [row["provider"] for row in served if row["end_layer"] == edge]
+        return Place(batch, batch_id, index, before, [row["provider"] for row in served if row["first_layer"] == receipt.end_layer])
+
+    def add_shown(self, signed: Sequence[Signed]) -> None:
+        """Note checkpoints that a stage showed as those of the stage before it."""
+        points = [(Checkpoint.from_json(entry.message), entry) for entry in signed]
+        with self.pool.connection() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO verifier.shown (verifier, checkpoint, provider, job_id, signed) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [(self.verifier, p.struct_hash(), p.provider, p.job_id, Jsonb(msgspec.to_builtins(entry))) for p, entry in points],
+            )
+
+    def contradictions(self) -> list[tuple[bytes, Accusation]]:
+        """Shown checkpoints that exclude those which their signers' anchored receipts name, by hash; those that agree are not looked at again."""
+        rows = self._all(
+            "SELECT s.checkpoint, s.signed, r.provider, r.batch_id, r.number, r.checkpoint AS named FROM verifier.shown s "
+            "JOIN verifier.receipt r USING (verifier, provider, job_id) WHERE verifier = %s AND NOT s.compared",
+            self.verifier,
+        )
+        found = []
+        for row in rows:
+            signed = msgspec.convert(row["signed"], Signed)
+            batch = self.batch(row["provider"], row["batch_id"])
+            index = None if batch is None else batch.find(row["number"])
+            if batch is None or index is None:
+                continue
+            if Checkpoint.from_json(signed.message).contradicts(batch.checkpoints[index]):
+                found.append((bytes(row["checkpoint"]), Accusation(signed, batch, row["batch_id"], index)))
+            else:
+                self.mark_compared(row["checkpoint"])
+        return found
+
+    def mark_compared(self, checkpoint: bytes) -> None:
+        self._run("UPDATE verifier.shown SET compared = true WHERE verifier = %s AND checkpoint = %s", self.verifier, checkpoint)
 
     def epoch_signature(self, epoch: int) -> bytes:
         row = self._one("SELECT signature FROM verifier.epoch WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
@@ -179,19 +263,22 @@ class Store:
         self._run("UPDATE verifier.epoch SET claimed = true WHERE verifier = %s AND epoch = %s", self.verifier, epoch)
 
     def to_dispute(self) -> list[dict[str, Any]]:
-        """Duties that failed, and voluntary checks that found something, not disputed yet. Nobody owes rows to a voluntary check."""
+        """Duties that failed, lists that stayed hidden, and voluntary checks that found something, not disputed yet. Nobody owes rows to a voluntary
+        check."""
         return self._all(
-            "SELECT * FROM verifier.check WHERE verifier = %s AND NOT disputed "
-            "AND (dispute_id = -1 AND verdict IN ('FAIL', 'WITHHELD') OR dispute_id = -2 AND verdict = 'FAIL')",
+            "SELECT * FROM verifier.check WHERE verifier = %s AND NOT disputed AND (dispute_id = -1 AND verdict IN ('FAIL', 'WITHHELD') "
+            "OR dispute_id = -2 AND verdict = 'FAIL' OR dispute_id = -3 AND verdict = 'WITHHELD')",
             self.verifier,
         )
 
-    def mark_disputed(self, provider: str, number: int) -> None:
+    def mark_disputed(self, provider: str, number: int, of_list: bool = False) -> None:
+        """A receipt, by whichever check of it, or a batch's list."""
         self._run(
-            "UPDATE verifier.check SET disputed = true WHERE verifier = %s AND provider = %s AND number = %s",
+            "UPDATE verifier.check SET disputed = true WHERE verifier = %s AND provider = %s AND number = %s AND of_list = %s",
             self.verifier,
             provider,
             number,
+            of_list,
         )
 
     def verdict(self, key: CheckKey) -> str | None:

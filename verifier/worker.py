@@ -19,7 +19,7 @@ from protocol.database import open_pool
 from protocol.keystore import read_account
 from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings
-from verifier import EvidenceMissing
+from verifier import EvidenceBad, EvidenceMissing
 from verifier.attest import reproduces
 from verifier.checks import Ask, Checking, CheckResult, Replayers
 from verifier.evidence import EvidenceClient
@@ -29,6 +29,10 @@ from verifier.store import CheckKey, Store
 log = structlog.get_logger()
 
 LEAST_PATIENCE_SECONDS = 120
+LIST_PATIENCE_SECONDS = 600
+"""Longer than for rows, which a pin on chain has warned of: a provider may be moving to another machine."""
+BAD_LIST_SECONDS = 20
+"""A provider that shows a list has noticed a reorg by then."""
 
 
 def main() -> None:
@@ -45,6 +49,7 @@ def main() -> None:
     # provider may restart, or move. A devnet's windows are shorter than a restart; nobody is to be accused of that.
     posting = int(chain.call("VerifierSet", "postingEpochs")) * int(chain.call("VerifierSet", "epochLength"))
     patience = max(posting / 2, LEAST_PATIENCE_SECONDS)
+    list_patience = max(posting / 2, LIST_PATIENCE_SECONDS)
     replayers = Replayers(ModelShelf(settings.models_dir))
     app = celery_app(settings)
 
@@ -53,9 +58,28 @@ def main() -> None:
         rows = {key: row for key in starmap(CheckKey, keys) if (row := store.pending(key)) is not None}
 
         async def run() -> None:
-            asks = [Ask(key, store.epoch_signature(row["epoch"])) for key, row in rows.items()]
-            async for key, result in Checking(client, replayers, store.committed).run(asks):
+            asks = [ask(key, row) for key, row in rows.items() if not row["of_list"]]
+            async for key, result in Checking(client, replayers, store.committed, store.add_shown).run(asks):
                 settle(key, result)
+            for key, row in rows.items():
+                if row["of_list"]:
+                    await see_list(key, row)
+
+        def ask(key: CheckKey, row: dict[str, Any]) -> Ask:
+            return Ask(key, store.epoch_signature(row["epoch"]), store.place(key.provider, row["batch_id"], key.number))
+
+        async def see_list(key: CheckKey, row: dict[str, Any]) -> None:
+            """A list once shown is kept, so that it is drawn from; one that has another root may be the provider's of before a reorg."""
+            try:
+                store.keep_batch(key.provider, row["batch_id"], await client.batch(key.provider, row["batch_id"]))
+                store.finish(key, Verdict.PASS, {})
+            except (EvidenceMissing, EvidenceBad) as error:
+                enough = BAD_LIST_SECONDS if isinstance(error, EvidenceBad) else list_patience
+                if row["waited"] >= enough:
+                    store.finish(key, Verdict.WITHHELD, {"reason": str(error)})
+                else:
+                    store.retry(key, str(error))
+                log.warning("no list", provider=key.provider, batch=row["batch_id"], waited=int(row["waited"]), reason=str(error))
 
         def settle(key: CheckKey, result: CheckResult | EvidenceMissing) -> None:
             if isinstance(result, EvidenceMissing):

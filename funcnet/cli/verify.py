@@ -41,6 +41,8 @@ def verify(
     signers = {signer for entry in entries if (signer := _signer(entry, domain))}
     for entry in entries:
         print(check(entry, domain, chain, signers if len(entries) > 1 else set()))
+    if bound := check_bound(entries):
+        print(bound)
     if not replay:
         return
     if rpc is None or keystore is None:
@@ -79,6 +81,19 @@ def check(entry: dict[str, Any], domain: Domain, chain: Chain | None, others: se
     if chain is None:
         return f"{words}; signer {signer} not compared with the chain (give --rpc)"
     return f"{words}; {_check_chain(chain, receipt, signer, anchor, root)}"
+
+
+def check_bound(entries: list[dict[str, Any]]) -> str:
+    """Whether each stage's rows in are bound to what the stage before it signed at the end; a line that says so, empty for less than two stages.
+
+    Raises FuncnetError. Stages that were replaced, or that another number of rows had reached, say nothing about each other.
+    """
+    points = [Checkpoint.from_json(entry["checkpoint"]["message"]) for entry in entries if entry.get("checkpoint") is not None]
+    pairs = [(a, b) for a in points for b in points if (a.job_id, a.epoch, a.end_layer, a.end) == (b.job_id, b.epoch, b.first_layer, b.end)]
+    for before, after in pairs:
+        if after.upstream != before.struct_hash():
+            raise FuncnetError(f"layers {after.first_layer}-{after.end_layer} answer for other rows than layers up to {before.end_layer} signed for")
+    return f"{len(pairs)} boundaries between stages: the rows of each are bound to those of the one before" if pairs else ""
 
 
 def _check_amount(receipt: StageReceipt) -> str:

@@ -12,24 +12,29 @@ from typing import Any
 
 import grpc
 import msgspec
+import numpy as np
 import torch
 from eth_hash.auto import keccak
 
 from inference.classes import rows_from_bytes, rows_to_bytes
-from inference.executor import SessionState, StageOutput
+from inference.executor import SessionState, StageExecutor, StageOutput
+from inference.loader import load_stage
 from protocol import logs
-from protocol.receipts import StageReceipt
+from protocol.receipts import Checkpoint, StageReceipt
 from protocol.rows import row_leaf
+from protocol.sampling import SamplingParameters, sample
 from protocol.settings import ProviderSettings
 from protocol.trees import RowTree
 from protocol.typed import Signed
-from protocol.wire import EvidenceHead, Frame, OpenReply, OpenRequest
+from protocol.wire import BatchAsk, BatchReply, EvidenceHead, Frame, OpenReply, OpenRequest
+from provider import session as session_module
 from provider.app import serve
 from provider.server import StageServer
 from provider.session import StageSession
 from tests.adversaries.compute import COMPUTE
 
 Lie = Callable[[StageServer], None]
+LATE_SECONDS = 5
 
 
 def _computing(name: str) -> Lie:
@@ -114,6 +119,107 @@ def _evidence(change: Callable[[int, list[bytes]], list[bytes]]) -> Lie:
     return tamper
 
 
+def _earlier_rows(answers_only: bool) -> Lie:
+    """A stage that sends rows of an earlier job in place of this one's, or of its answer alone: work done once and sold again."""
+
+    def tamper(server: StageServer) -> None:
+        honest, kept = server.executor.forward, torch.empty(0)
+
+        def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
+            nonlocal kept
+            first = session.position
+            out = honest(session, rows, logits_for)
+            if first == 0 and not len(kept):
+                kept = out.rows.flip(0)  # of the first job there is nothing earlier but its own rows in another order
+            if answers_only and first == 0:
+                return out
+            index = torch.arange(first, first + len(rows)) % len(kept)
+            return StageOutput(kept[index].clone(), out.logits)
+
+        server.executor.forward = forward  # type: ignore[method-assign]
+
+    return tamper
+
+
+def _few_tokens(server: StageServer) -> None:
+    """Off by a fifth in four tokens of each answer, and honest elsewhere."""
+    honest = server.executor.forward
+
+    def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
+        out = honest(session, rows, logits_for)
+        wrong = len(rows) == 1 and session.position % 16 < 4
+        return StageOutput(out.rows * 1.2 if wrong else out.rows, out.logits)
+
+    server.executor.forward = forward  # type: ignore[method-assign]
+
+
+def _other_model_text(server: StageServer) -> None:
+    """A last stage whose tokens come from weights in int4, while the rows that it commits to are the real model's."""
+    stage = server.executor.stage
+    settings = ProviderSettings.load()
+    cheap = StageExecutor(load_stage(settings.model_dir, stage.layers, server.executor.dtype))
+    COMPUTE["int4-weights"](cheap)
+    honest, sessions = server.executor.forward, dict[int, SessionState]()
+
+    def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
+        if session.position == 0:
+            sessions[id(session)] = cheap.open_session()
+        text = cheap.forward(sessions[id(session)], rows, logits_for)
+        return StageOutput(honest(session, rows, logits_for).rows, text.logits)
+
+    server.executor.forward = forward  # type: ignore[method-assign]
+
+
+def _takes_second_best(server: StageServer) -> None:
+    """Lossy speculation: a draft's token is taken where it is merely likely, here the second best after the noise."""
+
+    def lossy(logits: Any, parameters: SamplingParameters, position: int, before: Any = ()) -> int:
+        best = sample(logits, parameters, position, before)
+        without = np.array(logits, copy=True)
+        without[best] = -np.inf
+        second = sample(without, parameters, position, before)
+        return second if logits[best] - logits[second] < np.log(3) else best
+
+    session_module.sample = lossy  # type: ignore[assignment]
+
+
+def _shows_other_list(server: StageServer) -> None:
+    """Anchor what one serves, and show everybody a list that is not it: nobody can be drawn to check any of it."""
+    honest = server.batch
+
+    async def batch(request: BatchAsk) -> BatchReply:
+        reply = await honest(request)
+        receipt = StageReceipt.from_json(reply.receipts[0].message)
+        other = Signed.of(replace(receipt, amount=receipt.amount + 1), reply.receipts[0].signature_bytes)
+        return BatchReply([other, *reply.receipts[1:]], reply.checkpoints)
+
+    server.batch = batch  # type: ignore[method-assign]
+
+
+def _late(server: StageServer) -> None:
+    """Show what is asked for, but seconds later: a slow disk, and no lie."""
+    honest = server.serve_evidence
+
+    async def serve_evidence(raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        await asyncio.sleep(LATE_SECONDS)
+        async for message in honest(raw, context):
+            yield message
+
+    server.serve_evidence = serve_evidence  # type: ignore[method-assign]
+
+
+def _names_other_upstream(session: StageSession) -> None:
+    """Of two neighbours that collude, the second: what it names as the word of the stage before is another one than the gateway was given."""
+    bind = session.bind
+
+    def bind_other(last: Signed) -> None:
+        bind(last)
+        other = replace(Checkpoint.from_json(last.message), root_out=keccak(b"rows that nobody sent"))
+        session.upstream[session.segment_first] = session.signer.sign(other)
+
+    session.bind = bind_other  # type: ignore[method-assign]
+
+
 def _two_receipts(server: StageServer) -> None:
     """Give the gateway a receipt, and anchor another one under its number."""
     add = server.ledger.add_receipt
@@ -174,13 +280,21 @@ LIES: dict[str, Lie] = {
     "wrong-seed": _resample(seed=7),
     "wrong-temperature": _resample(temperature=0.5),
     "wrong-top-p": _resample(top_p=0.3),
+    "lossy-speculation": _takes_second_best,
+    "other-model-text": _other_model_text,
+    "other-job": _earlier_rows(answers_only=False),
+    "cached-answer": _earlier_rows(answers_only=True),
+    "few-tokens": _few_tokens,
     "commits-to-others": _sessions(_commits_to_others),
+    "names-other-upstream": _sessions(_names_other_upstream),
+    "other-list": _shows_other_list,
     "two-receipts": _two_receipts,
     "other-input": _sessions(_other_input),
     "refuses-evidence": _refuse_evidence,
     "truncated-evidence": _evidence(_truncated),
     "oversized-evidence": _evidence(lambda _, messages: [*messages, bytes(1 << 22)]),
     "breaks-off-evidence": _evidence(_broken_off),
+    "late-evidence": _late,
 }
 
 

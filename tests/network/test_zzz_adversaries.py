@@ -8,13 +8,15 @@ import os
 from typing import Any
 
 import openai
+import psycopg
 import pytest
 
 from funcnet.network import Network
 from protocol.disputes import Status
+from protocol.receipts import StageReceipt
 from tests.network.test_api import ask, extra
 
-PAIRS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_ADVERSARIES", "kv-int8-past+wrong-seed").split(",")]
+PAIRS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_ADVERSARIES", "other-list+kv-int8-past").split(",")]
 FIRST, LAST = "spare-first", "spare-last"
 VERDICT_SECONDS = 240
 
@@ -25,35 +27,82 @@ def only_cheats_at_the_ends(network: Network) -> None:
         network.supervisor.stop(name)
 
 
-def test_refused_evidence__is_pinned_on_chain__and_checked_once_it_is_served(network: Network) -> None:
+def passed(network: Network, provider: str, numbers: set[int]) -> bool:
+    """Whether a verifier has replayed one of the provider's receipts and found it in order."""
+    sql = "SELECT number FROM verifier.check WHERE provider = %s AND verdict = 'PASS' AND commitment IS NOT NULL"
+    with psycopg.connect(network.database_url) as connection:
+        return bool({int(row[0]) for row in connection.execute(sql, (provider,))} & numbers)
+
+
+def serve_some(network: Network, provider: str, jobs: int = 3) -> set[int]:
+    """Numbers of the receipts that the provider gave for some jobs: one is hardly ever drawn by nobody, all are never."""
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    numbers: set[int] = set()
+
+    def served() -> bool:
+        try:
+            told = extra(ask(client, max_tokens=2))
+        except openai.APIError:
+            return False
+        messages = [entry["receipt"]["message"] for entry in told["receipts"]]
+        numbers.update(message["number"] for message in messages if message["provider"] == provider)
+        return len(numbers) >= jobs
+
+    network.wait(served, 90, f"{jobs} jobs that {provider} serves")
+    return numbers
+
+
+def test_refused_evidence__neighbours_have_the_rows__and_the_work_is_checked_all_the_same(network: Network) -> None:
     spare = network.address("spare")
     for name in (FIRST, LAST):
         network.wait_provider(name)
     network.restart_provider("spare", adversary="refuses-evidence")
-    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    numbers = serve_some(network, spare)
+    network.wait(lambda: passed(network, spare, numbers), 120, "a check by what the stages before and after have kept")
+    network.restart_provider("spare")
 
-    def served() -> str | None:
-        try:
-            told = extra(ask(client, max_tokens=2))
-        except openai.APIError:
-            return None
-        return str(told["job_id"]) if spare in {entry["receipt"]["message"]["provider"] for entry in told["receipts"]} else None
 
-    job_id = network.wait(served, 90, "a job that the withholder serves")
+def test_refused_evidence__of_the_last_stage__is_pinned_on_chain__and_checked_once_it_is_served(network: Network) -> None:
+    last = network.address(LAST)
+    network.restart_provider(LAST, adversary="refuses-evidence")
+    # Nobody received the last stage's rows but itself.
+    numbers = serve_some(network, last)
     event = network.chain["Pins"].events.Pinned()
 
     def pinned() -> bool:
-        return bool(event.get_logs(from_block=network.chain.deployment.from_block, argument_filters={"provider": spare}))
+        return bool(event.get_logs(from_block=network.chain.deployment.from_block, argument_filters={"provider": last}))
 
     network.wait(pinned, 120, "a pin on chain")
     # Half of the streams break off from now on, and are resumed.
-    network.restart_provider("spare", adversary="breaks-off-evidence")
+    network.restart_provider(LAST, adversary="breaks-off-evidence")
+    network.wait(lambda: passed(network, last, numbers), 120, "a check after the rows were served")
+    # What comes late is no lie either.
+    network.restart_provider(LAST, adversary="late-evidence")
+    later = serve_some(network, last)
+    network.wait(lambda: passed(network, last, later), 120, "a check of rows that come late")
+    assert last not in {d["provider"] for d in network.indexed("/v1/disputes")["data"]}
+    network.restart_provider(LAST)
 
-    def verified() -> bool:
-        return any(job["job_id"] == job_id and job["status"] == "verified" for job in network.indexed("/v1/jobs")["data"])
 
-    network.wait(verified, 120, "verification after the rows were served")
+def test_stage_that_names_another_word_of_its_neighbour__gets_no_receipt_accepted(network: Network) -> None:
+    """Of two neighbours that collude, one signs two checkpoints: the gateway holds the next stage to the one that it was given."""
+    spare = network.address("spare")
+    network.restart_provider("spare", adversary="names-other-upstream")
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    told = network.wait(lambda: _answered(client), 90, "an answer")
+    receipts = [StageReceipt.from_json(entry["receipt"]["message"]) for entry in told["receipts"]]
+    assert {receipt.provider for receipt in receipts} == {network.address(FIRST), network.address(LAST)}
+    assert int(told["cost"]) == sum(receipt.amount for receipt in receipts)
     network.restart_provider("spare")
+    told = network.wait(lambda: _answered(client), 90, "an answer of honest stages")
+    assert spare in {entry["receipt"]["message"]["provider"] for entry in told["receipts"]}
+
+
+def _answered(client: openai.OpenAI) -> dict[str, Any] | None:
+    try:
+        return extra(ask(client, max_tokens=4))
+    except openai.APIError:
+        return None
 
 
 def test_rows_sent_are_not_those_committed_to__the_next_stage_refuses__and_nobody_is_accused(network: Network) -> None:

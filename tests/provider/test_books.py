@@ -8,7 +8,7 @@ import pytest
 from eth_account import Account
 
 from protocol import SettingsError
-from protocol.receipts import SessionOffer, StageReceipt, Voucher
+from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, Voucher
 from protocol.typed import Domain, Signed
 from protocol.vectors import counted
 from provider import Refused
@@ -18,12 +18,13 @@ from provider.ledger import Ledger, stream_of
 from provider.tls import ensure_certificate
 
 VOUCHER: Voucher = counted(Voucher, 1)
+CHECKPOINT = Signed.of(counted(Checkpoint, 1), b"c" * 65)
 
 
 def add(ledger: Ledger, number: int, cumulative: int) -> None:
     receipt = replace(counted(StageReceipt, 1), number=number, amount=10)
     voucher = replace(VOUCHER, cumulative=cumulative)
-    ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), f"folder{number}", voucher, Signed.of(voucher, b"v" * 65))
+    ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), CHECKPOINT, f"folder{number}", voucher, Signed.of(voucher, b"v" * 65))
 
 
 def test_ledger__reopened__has_everything(tmp_path: Path) -> None:
@@ -35,6 +36,15 @@ def test_ledger__reopened__has_everything(tmp_path: Path) -> None:
     assert again.next_number() == 3
     assert again.standing(stream_of(VOUCHER)) == (2**100, 20)
     assert [entry.number for entry in again.unanchored()] == [1, 2]
+
+
+def test_ledger__session__begins_once_for_good(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "provider.db")
+    assert ledger.begin_session("job-0-10")
+    ledger.close()
+    again = Ledger(tmp_path / "provider.db")
+    assert not again.begin_session("job-0-10")
+    assert again.begin_session("job-1-10")
 
 
 def test_ledger__number_used_before__is_refused_and_the_voucher_does_not_move(tmp_path: Path) -> None:
@@ -66,9 +76,9 @@ def test_check_voucher__later_one_first__the_earlier_is_still_covered_and_nothin
 
     check(20)
     receipt, voucher = replace(counted(StageReceipt, 1), number=1, amount=10), replace(stream, cumulative=20)
-    ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), "folder", voucher, Signed.of(voucher, b"v" * 65))
+    ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), CHECKPOINT, "folder", voucher, Signed.of(voucher, b"v" * 65))
     check(10)
-    ledger.add_receipt(replace(receipt, number=2), Signed.of(receipt, b"r" * 65), "folder2", voucher, Signed.of(voucher, b"v" * 65))
+    ledger.add_receipt(replace(receipt, number=2), Signed.of(receipt, b"r" * 65), CHECKPOINT, "folder2", voucher, Signed.of(voucher, b"v" * 65))
     with pytest.raises(Refused, match="do not cover the 20 of earlier receipts"):
         check(20)
     check(30)

@@ -57,7 +57,7 @@ def kept(tmp_path: Path) -> tuple[Retention, Clock]:
         folder = evidence.root / f"folder{number}"
         folder.mkdir()
         (folder / "in.rows").write_bytes(b"x" * 1_000)
-        ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), folder.name, voucher, Signed.of(voucher, b"v" * 65))
+        ledger.add_receipt(receipt, Signed.of(receipt, b"r" * 65), Signed({}, ""), folder.name, voucher, Signed.of(voucher, b"v" * 65))
     ledger.record_batch(0, 1, 3, bytes(32))
     return Retention(clock, ledger, evidence, PROVIDER), clock  # type: ignore[arg-type]
 

@@ -15,11 +15,11 @@ from psycopg_pool import ConnectionPool
 from funcnet.actors import Wallet, fund_payer, give_func, give_gas, join_as_verifier, register_model
 from funcnet.network import Network
 from protocol import bls
+from protocol.batches import ReceiptBatch
 from protocol.chain import Chain
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_keystore
-from protocol.receipts import StageReceipt, Voucher
-from protocol.trees import BatchTree
+from protocol.receipts import Checkpoint, StageReceipt, Voucher
 from protocol.units import FUNC
 from protocol.vectors import counted
 from verifier.duty import Duties
@@ -46,7 +46,7 @@ class Judge:
             join_as_verifier(small.chain, account, keys, 20_000 * FUNC, "http://127.0.0.1:1")
         secret, store, evidence = read_keystore(keys.path, keys.password), Store(pool, account.address), EvidenceClient(small.chain, account)
         judging = Judging(small.chain, account, secret, store, evidence, DisputeReader(small.chain))
-        return cls(account, Duties(small.chain, account, secret, store, evidence, 20), judging, store)
+        return cls(account, Duties(small.chain, account, secret, store, evidence, 20, 300), judging, store)
 
 
 def rpc(chain: Chain, method: str, *arguments: Any) -> None:
@@ -75,7 +75,7 @@ class Party:
     def __init__(self, small: Network, endpoint: str = "grpcs://127.0.0.1:1", certificate: bytes = bytes(32)) -> None:
         self.chain, self.treasury = small.chain, small.wallet("treasury").account()
         self.model_id = bytes(32)
-        self.batches: list[list[StageReceipt]] = []
+        self.batches: list[ReceiptBatch] = []
         with at_once(self.chain):
             self.provider, self.payer, self.gateway = (self._account(25_000) for _ in range(3))
             for contract, method, *arguments in (
@@ -100,13 +100,14 @@ class Party:
 
     def anchor(self, *amounts: int) -> list[StageReceipt]:
         """A batch of receipts over these amounts."""
-        first = 1 + sum(map(len, self.batches))
+        first = 1 + sum(len(batch.receipts) for batch in self.batches)
         whose = {"provider": self.provider.address, "payer": self.payer.address, "gateway": self.gateway.address, "model_id": self.model_id}
-        base = counted(StageReceipt, 1)
+        point: Checkpoint = counted(Checkpoint, 1)
+        base = replace(counted(StageReceipt, 1), checkpoint=point.struct_hash())
         receipts = [replace(base, **whose, number=number, amount=amount) for number, amount in enumerate(amounts, first)]
-        root = BatchTree([receipt.struct_hash() for receipt in receipts]).root
-        self.chain.send(self.provider, "CommitmentLog", "anchor", root, first, first + len(receipts) - 1, sum(amounts), 11)
-        self.batches.append(receipts)
+        batch = ReceiptBatch(receipts, [point] * len(receipts))
+        self.chain.send(self.provider, "CommitmentLog", "anchor", batch.tree.root, first, first + len(receipts) - 1, sum(amounts), 11)
+        self.batches.append(batch)
         return receipts
 
     def redeem(self, amount: int) -> None:

@@ -24,7 +24,7 @@ from protocol.units import LayerRange
 from protocol.vectors import counted
 from verifier import EvidenceMissing
 from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
-from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient
+from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Place
 from verifier.store import CheckKey
 
 PROVIDER = "0x" + "11" * 20
@@ -57,7 +57,16 @@ class Served(EvidenceClient):
         self.parts = parts
         self.commitments: dict[int, bytes] = {}
 
-    async def rows(self, provider: str, number: int, part: int, duty_signature: bytes, dispute_id: int, commitment: bytes = ZERO32) -> Evidence:
+    async def rows(
+        self,
+        provider: str,
+        number: int,
+        part: int,
+        duty_signature: bytes,
+        dispute_id: int,
+        commitment: bytes = ZERO32,
+        place: Place | None = None,
+    ) -> Evidence:
         if number not in self.parts:
             raise EvidenceMissing("nobody there")
         if part == ROWS_OUT:
@@ -69,7 +78,7 @@ class Served(EvidenceClient):
 
     def check(self, shelf: Path, numbers: Sequence[int]) -> dict[int, CheckResult | EvidenceMissing]:
         async def run() -> dict[int, CheckResult | EvidenceMissing]:
-            checking = Checking(self, Replayers(ModelShelf(shelf)), self.committed)
+            checking = Checking(self, Replayers(ModelShelf(shelf)), self.committed, lambda _: None)
             return {key.number: result async for key, result in checking.run([Ask(CheckKey(PROVIDER, number), b"") for number in numbers])}
 
         return asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import msgspec
 import pytest
 from eth_account import Account
 
-from api.anchors import AnchoredBatch
+from api.anchors import fetch_batch
 from funcnet.network import Network
+from protocol.batches import ReceiptBatch
 from protocol.database import migrate, open_pool
 from protocol.receipts import StageReceipt
 from protocol.stage_rpc import StageClient, StageUnavailable
@@ -33,7 +35,7 @@ class Lists(EvidenceClient):
     def __init__(self, parties: list[Party]) -> None:
         self.parties, self.hides = {party.provider.address: party for party in parties}, ""
 
-    async def batch(self, provider: str, batch_id: int) -> list[StageReceipt]:
+    async def batch(self, provider: str, batch_id: int) -> ReceiptBatch:
         if provider == self.hides:
             raise EvidenceMissing("nobody there")
         return self.parties[provider].batches[batch_id]
@@ -153,24 +155,28 @@ async def test_provider__answers_nonsense__is_bad_evidence_and_nothing_worse(sma
         party = Party(small, endpoint, digest)
         honest = party.anchor(1)
         client = EvidenceClient(small.chain, Account.create())
-        replies["Batch"] = [msgspec.json.encode(BatchReply([Signed.of(receipt, bytes(65)) for receipt in honest]))]
-        assert await client.batch(party.provider.address, 0) == honest
+        points = party.batches[0].checkpoints
+        signed = [Signed.of(receipt, bytes(65)) for receipt in honest]
+        replies["Batch"] = [msgspec.json.encode(BatchReply(signed, [point.to_json() for point in points]))]
+        assert (await client.batch(party.provider.address, 0)).receipts == honest
         place = RouteStop(party.provider.address, party.provider.address, endpoint, "0x" + digest.hex(), 0, 10)
-        seen_by_gateway = await AnchoredBatch.fetch(small.chain, place, 0)
+        seen_by_gateway = await fetch_batch(small.chain, place, 0)
         assert seen_by_gateway is not None
-        assert seen_by_gateway.proof(honest[0]) == []
+        assert seen_by_gateway.tree.proof(0) == []
         for reply in (
             b"",
             b"garbage",
             b"[]",
             b'{"receipts": 1}',
             b'{"receipts": [{"message": {"number": "x"}, "signature": ""}]}',
-            b'{"receipts": []}',
+            b'{"receipts": [], "checkpoints": []}',
+            msgspec.json.encode(BatchReply(signed, [])),
+            msgspec.json.encode(BatchReply(signed, [replace(points[0], count=1).to_json()])),
         ):
             replies["Batch"] = [reply]
             with pytest.raises((EvidenceBad, EvidenceMissing), match=r"no list of receipts|no BatchReply|do not have its root"):
                 await client.batch(party.provider.address, 0)
-            assert await AnchoredBatch.fetch(small.chain, place, 0) is None
+            assert await fetch_batch(small.chain, place, 0) is None
         for head in nonsense():
             replies["Evidence"] = [head, bytes(8)]
             with pytest.raises(EvidenceBad):

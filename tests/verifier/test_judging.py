@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from eth_account import Account
@@ -10,6 +9,7 @@ from eth_account import Account
 from funcnet.actors import give_func
 from funcnet.network import Network
 from protocol import bls
+from protocol.batches import ReceiptBatch
 from protocol.database import migrate, open_pool
 from protocol.disputes import KIND_OUTPUT, DisputeReader, Round, Status
 from protocol.members import active_members
@@ -35,20 +35,21 @@ def test_dispute__of_a_found_lie__waits_until_nobody_can_copy_from_it(small: Net
         store.add_epoch(epoch, b"signature", [Drawn(PROVIDER, 0, 1, bytes(32), [])])
         store.finish(CheckKey(PROVIDER, 1), "FAIL", {})
 
-        def receipts_of(*_: Any) -> Any:
-            raise Asked
+        class Lists(EvidenceClient):
+            async def batch(self, provider: str, batch_id: int) -> ReceiptBatch:
+                raise Asked
 
         def judging(waits: bool) -> Judging:
-            evidence, disputes = EvidenceClient(small.chain, account), DisputeReader(small.chain)
+            evidence, disputes = Lists(small.chain, account), DisputeReader(small.chain)
             return Judging(small.chain, account, bls.new_secret(), store, evidence, disputes, waits)
 
-        judging(waits=True).open_disputes(receipts_of)
+        judging(waits=True).open_disputes()
         with pytest.raises(Asked):
-            judging(waits=False).open_disputes(receipts_of)
+            judging(waits=False).open_disputes()
         posting = int(small.chain.call("VerifierSet", "postingEpochs")) + 1
         to(small.chain, small.chain.now() + posting * int(small.chain.call("VerifierSet", "epochLength")))
         with pytest.raises(Asked):
-            judging(waits=True).open_disputes(receipts_of)
+            judging(waits=True).open_disputes()
 
 
 def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small: Network, tmp_path: Path) -> None:
