@@ -208,16 +208,22 @@ def _late(server: StageServer) -> None:
     server.serve_evidence = serve_evidence  # type: ignore[method-assign]
 
 
-def _names_other_upstream(session: StageSession) -> None:
+def _names_other_upstream(server: StageServer) -> None:
     """Of two neighbours that collude, the second: what it names as the word of the stage before is another one than the gateway was given."""
-    bind = session.bind
 
-    def bind_other(last: Signed) -> None:
-        bind(last)
-        other = replace(Checkpoint.from_json(last.message), root_out=keccak(b"rows that nobody sent"))
-        session.upstream[session.segment_first] = session.signer.sign(other)
+    def change(session: StageSession) -> None:
+        bind = session.bind
 
-    session.bind = bind_other  # type: ignore[method-assign]
+        def bind_other(last: Signed) -> None:
+            bind(last)
+            other = replace(Checkpoint.from_json(last.message), root_out=keccak(b"rows that nobody sent"))
+            session.upstream[session.segment_first] = session.signer.sign(other)
+
+        session.bind = bind_other  # type: ignore[method-assign]
+
+    # It knows that its receipts will not be taken, and counts on none of them.
+    server.ledger.add_receipt = lambda *_: None  # type: ignore[method-assign]
+    _sessions(change)(server)
 
 
 def _two_receipts(server: StageServer) -> None:
@@ -286,7 +292,7 @@ LIES: dict[str, Lie] = {
     "cached-answer": _earlier_rows(answers_only=True),
     "few-tokens": _few_tokens,
     "commits-to-others": _sessions(_commits_to_others),
-    "names-other-upstream": _sessions(_names_other_upstream),
+    "names-other-upstream": _names_other_upstream,
     "other-list": _shows_other_list,
     "two-receipts": _two_receipts,
     "other-input": _sessions(_other_input),
