@@ -323,10 +323,16 @@ class Network:
 
     def appeal(self, name: str, dispute_id: int) -> None:
         """Have a provider's owner appeal the verdict of a dispute."""
+        self._as_owner(name, "appeal", str(dispute_id))
+
+    def unjail(self, name: str) -> None:
+        """Have a provider's owner end its jail."""
+        self._as_owner(name, "unjail")
+
+    def _as_owner(self, name: str, *command: str) -> None:
         wallet = self.wallet(name)
         plan = next(plan for plan in self.plans if plan.name == name)
-        keys = ("--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file))
-        self._agent(plan, "appeal", str(dispute_id), *keys)
+        self._agent(plan, *command, "--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file))
 
     # services
 

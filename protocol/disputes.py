@@ -68,14 +68,24 @@ class Dispute:
 
 @dataclass
 class DisputeReader:
-    """Reads disputes; keeps the events, which do not change unless a reorg puts another dispute under the same number."""
+    """Reads disputes; keeps the events, which do not change unless a reorg puts another dispute under the same number, and those that are over,
+    as long as the block they were last read at is still there."""
 
     chain: Chain
     _opened: dict[tuple[int, str, str, int], dict[str, Any]] = field(default_factory=dict)
+    _ended: dict[int, Dispute] = field(default_factory=dict)
+    _read_at: tuple[int, bytes | None] = (-1, None)
 
     def all(self) -> list[Dispute]:
         """Every dispute, the oldest first. Raises Unavailable."""
-        return [self.get(number) for number in range(1, int(self.chain.call("Disputes", "disputeCount")) + 1)]
+        if self._ended and self.chain.block_hash(self._read_at[0]) != self._read_at[1]:
+            self._ended.clear()
+        newest = self.chain.head()
+        numbers = range(1, int(self.chain.call("Disputes", "disputeCount")) + 1)
+        found = [self._ended.get(number) or self.get(number) for number in numbers]
+        if len(ended := {dispute.dispute_id: dispute for dispute in found if dispute.is_over}) > len(self._ended) and self.chain.head() == newest:
+            self._ended, self._read_at = ended, (newest, self.chain.block_hash(newest))
+        return found
 
     def get(self, dispute_id: int) -> Dispute:
         """Raises Reverted for a number that does not exist."""

@@ -11,6 +11,7 @@ import typer
 from eth_account.signers.local import LocalAccount
 
 from protocol import ProtocolError, SettingsError, logs
+from protocol.chain import struct_values
 from protocol.disputes import DisputeReader
 from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
 from protocol.manifest import TOLERANCE_FILE, Manifest
@@ -210,6 +211,23 @@ def appeal(
     bond = chain.call("Disputes", "parametersAt", found.version)[1]
     chain.send(owner, "FuncToken", "approve", chain.address("Disputes"), bond)
     print(chain.send(owner, "Disputes", "appeal", found.evidence_id))
+
+
+@app.command()
+def unjail(data_dir: DataDir = None, cold_keystore: ColdKeystore = None, cold_password_file: ColdPassword = None) -> None:
+    """Offer again after a conviction, once its jail is over. What a slash left of the stake has to suffice for the offers."""
+    settings = ProviderSettings.load(data_dir=data_dir)
+    owner, chain = _cold(settings, cold_keystore, cold_password_file), settings.chain()
+    info = struct_values("ProviderRegistry", "providerInfo", chain.call("ProviderRegistry", "providerInfo", owner.address))
+    if not info["jailedUntil"]:
+        raise SettingsError(f"{owner.address} is not jailed")
+    if (left := info["jailedUntil"] - chain.now()) > 0:
+        raise SettingsError(f"{owner.address} is jailed for another {left} s; try again then")
+    print(chain.send(owner, "ProviderRegistry", "unjail"))
+    has, needs = chain.call("Staking", "stakeOf", owner.address), chain.call("ProviderRegistry", "requiredStake", owner.address)
+    if has < needs:
+        lacking = format_func(needs - has)
+        print(f"stake is {lacking} short of what the offers ask for; until then nobody is sent here. `register --stake` adds it", file=sys.stderr)
 
 
 def _cold(settings: ProviderSettings, keystore: Path | None, password_file: Path | None) -> LocalAccount:

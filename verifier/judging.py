@@ -80,7 +80,7 @@ class Judging:
                 except Reverted as error:
                     if error.error not in ("EvidenceClosed", "WindowOver"):
                         raise
-                    log.warning("too late to dispute", provider=provider, number=number, reason=str(error))
+                    log.warning("not disputed", provider=provider, number=number, reason=str(error))
             self.store.mark_disputed(provider, number, of_list)
 
     def _claim(self, row: dict[str, Any]) -> tuple[StageReceipt, list[bytes], int]:

@@ -13,14 +13,17 @@ import openai
 import psycopg
 import pytest
 
+from funcnet import FuncnetError, actors
 from funcnet.network import Network
+from protocol.chain import struct_values
 from protocol.disputes import Status
 from protocol.receipts import StageReceipt
+from protocol.units import FUNC
 from tests.network.test_api import ask, extra
 
 PAIRS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_ADVERSARIES", "other-list+kv-int8-past").split(",")]
 FIRST, LAST = "spare-first", "spare-last"
-VERDICT_SECONDS = 240
+VERDICT_SECONDS, UNJAIL_SECONDS = 240, 20
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,14 +129,32 @@ def test_rows_sent_are_not_those_committed_to__the_next_stage_refuses__and_nobod
     network.restart_provider(FIRST)
 
 
+def come_back(network: Network, name: str) -> None:
+    """A provider that was convicted for the pair before makes up for what it lost and offers again once its jail is over."""
+    chain, owner = network.chain, network.wallet(name).account()
+    if chain.call("ProviderRegistry", "isServing", owner.address):
+        return
+    jailed_until = struct_values("ProviderRegistry", "providerInfo", chain.call("ProviderRegistry", "providerInfo", owner.address))["jailedUntil"]
+    if chain.now() < jailed_until - UNJAIL_SECONDS:
+        with pytest.raises(FuncnetError, match="is jailed for another"):
+            network.unjail(name)
+    lost = 20_000 * FUNC - chain.call("Staking", "stakeOf", owner.address)
+    actors.give_func(chain, network.wallet("treasury").account(), owner.address, lost // FUNC + 1)
+    chain.send(owner, "FuncToken", "approve", chain.address("Staking"), lost)
+    chain.send(owner, "Staking", "stake", owner.address, lost)
+    network.wait(lambda: chain.now() >= jailed_until, 120, "the end of a jail")
+    network.unjail(name)
+    assert chain.call("ProviderRegistry", "isServing", owner.address)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_adversaries__at_both_ends__lose_and_their_neighbour_does_not(network: Network, pair: tuple[str, str]) -> None:
     cheats = {network.address(name): lie for name, lie in zip((FIRST, LAST), pair, strict=True)}
     before = {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"]}
+    for name in (FIRST, LAST):
+        come_back(network, name)
     stake = {account: network.chain.call("Staking", "stakeOf", account) for account in cheats}
-    # A cheat that was jailed for the pair before it offers again once it is out.
-    network.wait(lambda: all(network.chain.call("ProviderRegistry", "isServing", account) for account in cheats), 400, "the end of a jail")
     for name, lie in zip((FIRST, LAST), pair, strict=True):
         network.restart_provider(name, adversary=lie)
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)

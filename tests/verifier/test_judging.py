@@ -14,7 +14,7 @@ from protocol.database import migrate, open_pool
 from protocol.disputes import KIND_OUTPUT, DisputeReader, Round, Status
 from protocol.members import active_members
 from protocol.units import FUNC
-from tests.verifier.parties import Judge, Party, to
+from tests.verifier.parties import Judge, Party, rpc, to
 from verifier.evidence import EvidenceClient
 from verifier.judging import Judging
 from verifier.store import CheckKey, Drawn, Store
@@ -71,6 +71,7 @@ def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small:
         chain.send(challenger.account, "Disputes", "open", accused.abi_tuple(), 1, [], KIND_OUTPUT)
         reader = DisputeReader(chain)
         dispute_id = len(reader.all())
+        undecided = chain.web3.provider.make_request("evm_snapshot", [])["result"]  # type: ignore[arg-type]
         for round_ in (Round.COMMITTEE, Round.FULL_SET):
             dispute = reader.get(dispute_id)
             assert dispute.round == round_
@@ -107,3 +108,9 @@ def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small:
         present.duties.claim()
         assert chain.call("FuncToken", "balanceOf", present.account.address) == before[present.account.address] + share
         assert all(chain.call("Settlement", "claimed", epoch, judge.account.address) for judge in (present, absent))
+
+        # What is over is read once, unless the chain that it was read from is gone.
+        assert [d.status for d in reader.all() if d.dispute_id == dispute_id] == [Status.EXPIRED]
+        assert dispute_id in reader._ended
+        rpc(chain, "evm_revert", undecided)
+        assert [d.status for d in reader.all() if d.dispute_id == dispute_id] == [Status.OPEN]
