@@ -111,6 +111,17 @@ class StageExecutor:
         return out.logits[0]
 
     @contextmanager
+    def attending(self, kernel: str) -> Iterator[None]:
+        """With another attention kernel than the stage was loaded with."""
+        model = self.stage.model
+        usual = str(model.config._attn_implementation)
+        model.set_attn_implementation(kernel)
+        try:
+            yield
+        finally:
+            model.set_attn_implementation(usual)
+
+    @contextmanager
     def _injecting(self, rows: torch.Tensor | None) -> Iterator[None]:
         self._inject, self._captured = rows, None
         try:

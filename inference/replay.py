@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
-from inference.compare import Replay, Rows
+from inference.compare import Replay, Rows, StageTolerance, distance
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from protocol.manifest import Manifest
@@ -17,6 +17,10 @@ from protocol.units import LayerRange
 
 HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
 """float32 logits are off by about this share of the greatest: sums of a few hundred products, in an order that is the machine's own."""
+
+VARIANTS = 3
+MOST_STRAIN = 4.0
+"""Above it a stage's rows in make honest work look wrong, and nobody can be judged by them."""
 
 PASS_ROWS, HEAD_ROWS = 1024, 256
 """Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
@@ -80,6 +84,29 @@ class StageReplayer:
                 # Attention is causal, so the padding behind a job's rows changes nothing before it.
                 found[i] = Replay(*(None if run is None else run[at, :count].copy() for run in runs))  # type: ignore[arg-type]
         return [found[i] for i in range(len(jobs))]
+
+    def strain(self, rows_in: torch.Tensor, reference: Rows, tolerance: StageTolerance) -> float:
+        """How many times more than usual these rows amplify honest rounding: the greatest distance of any row from the reference, over honest
+        variants of this replay in its own precision, in units of the table's ``noise``. Inf where a variant is not finite.
+
+        Calibrated prompts stay below 2.5. Whoever chooses a stage's rows in can find some, by gradient, that its layers nearly cancel: what is
+        left of an honest output is then mostly rounding, in a direction that no twin shares.
+        """
+        return max(float(distance(rows, reference, tolerance.channel_spread).max()) / tolerance.noise for rows in self._variants(rows_in))
+
+    def _variants(self, rows_in: torch.Tensor) -> Iterator[Rows]:
+        """What other honest machines might give: another attention kernel, rows off by half of their last bit."""
+        executor = self.twin or self.reference
+        with executor.attending("eager"):
+            yield _run(executor, rows_in[None])[0]
+        if executor.stage.is_first:
+            return  # token ids have no last bit
+        source = torch.Generator().manual_seed(1)
+        rows = rows_in.to(executor.dtype)
+        half_bit = torch.finfo(executor.dtype).eps / 2
+        for _ in range(VARIANTS):
+            moved = rows.double() * (1 + half_bit * (2 * torch.rand(rows.shape, generator=source) - 1))
+            yield _run(executor, moved.to(executor.dtype)[None])[0]
 
     def margins(self, claims: Sequence[SampledClaim]) -> list[list[float]]:
         """How far each token of each claim is from being sampled, in units of the noise of its logits.

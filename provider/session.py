@@ -131,6 +131,8 @@ class StageSession:
             payloads = rows_to_bytes(rows)
         if not self.is_first and rows.shape[1] != self.executor.hidden_size:
             raise Refused(f"rows of width {rows.shape[1]} do not fit a model of width {self.executor.hidden_size}")
+        if not self.is_first and not bool(torch.isfinite(rows).all()):
+            raise Refused(f"rows from position {frame.position} on are not all finite numbers")
         for position, payload in enumerate(payloads, frame.position):
             leaf = self.files.rows_in.append(payload)
             if position >= self.segment_first and self.segment is not self.files.rows_in.tree:
@@ -141,6 +143,9 @@ class StageSession:
         """Run the rows; (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
         out = self.executor.forward(self.cache, rows)
         sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
+        if not bool(torch.isfinite(sent).all()):
+            # Nobody can say whether they are right: to sign them would be to answer for what the stage before may have chosen.
+            raise Refused("the rows that came in lead to rows that are not finite; nothing is signed for them")
         payloads = rows_to_bytes(sent)
         if not self.is_last:
             return payloads, NO_TOKEN

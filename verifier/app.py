@@ -99,11 +99,12 @@ class Service:
             model = self.chain.call("ModelRegistry", "model", model_id)
             if model[1] == bytes(32):
                 continue
+            if self.judging.attest(model_id):
+                self.attested.add(model_id)
+                continue
             if model_id not in self.attest_sent:
                 self.queue.send_task(ATTEST_TASK, (model_id.hex(), model[4].hex()))
                 self.attest_sent.add(model_id)
-            if self.judging.attest(model_id):
-                self.attested.add(model_id)
 
 
 async def serve(settings: VerifierSettings) -> None:

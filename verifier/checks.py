@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from inference.classes import ExecutionClass, rows_from_bytes, to_float32
 from inference.compare import FAIL_CHANCE, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits
 from inference.executor import StageExecutor
 from inference.loader import load_stage, read_config
-from inference.replay import SampledClaim, StageReplayer
+from inference.replay import MOST_STRAIN, SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
@@ -86,7 +86,10 @@ class Replayer:
             if not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
                 raise EvidenceBad(f"a token id of {int(ids.min())} to {int(ids.max())} is not one of the model's {self.vocabulary}")
             return ids
-        return self._hidden(evidence, 0)
+        rows = self._hidden(evidence, 0)
+        if not bool(torch.isfinite(rows).all()):
+            raise EvidenceBad("rows in are not finite, which no stage may take")
+        return rows
 
     def _hidden(self, evidence: Evidence, beside: int) -> torch.Tensor:
         """Rows of the model's width, each with ``beside`` bytes behind it that are no part of it: [n, hidden]. Raises EvidenceBad."""
@@ -103,8 +106,11 @@ class Replayer:
         stage = self.stage(evidence[0].receipt.layers, _execution(evidence[0]).precision)
         return stage.replay_batch([self.rows_in(one) for one in evidence])
 
-    def compare(self, evidence: Evidence, replay: Replay) -> tuple[Verdict, dict[str, float | str]]:
-        """Judge the rows out, and on the last stage the tokens, by the calibrated limits of that layer range and precision."""
+    def compare(self, rows_in: Evidence, evidence: Evidence, replay: Replay) -> tuple[Verdict, dict[str, float | str]]:
+        """Judge the rows out, and on the last stage the tokens, by the calibrated limits of that layer range and precision. Raises EvidenceBad.
+
+        Rows in that make honest rounding look like a lie convict nobody: the stage before may have chosen them for that.
+        """
         execution, offer = _execution(evidence), evidence.offer
         tolerance = self.tolerances.get((evidence.receipt.layers, execution.precision))
         if tolerance is None:
@@ -113,6 +119,8 @@ class Replayer:
         claimed = to_float32(self._hidden(evidence, TOKEN_BYTES if stage.is_last else 0))
         first = offer.first_position
         served = replay.since(first)
+        if not np.isfinite(served.reference).all():
+            return Verdict.INCONCLUSIVE, {"reason": "the rows in lead to rows that are not finite"}
         if claimed.shape != served.reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
         errors = tolerance.errors(claimed, served)
@@ -125,7 +133,13 @@ class Replayer:
         detail: dict[str, float | str] = {"stage": f"{evidence.receipt.layers}/{execution.precision}", "score": drift_score(found, tolerance)}
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
             detail |= {name: value, f"{name}_limit": limit}
-        return judge(found, tolerance), detail
+        verdict = judge(found, tolerance)
+        if verdict is Verdict.FAIL and judge(replace(found, tokens=0), tolerance) is Verdict.FAIL:
+            strain = detail["strain"] = stage.strain(self.rows_in(rows_in), replay.reference, tolerance)
+            if not strain <= MOST_STRAIN:
+                detail["reason"] = f"the rows in amplify honest rounding {strain:.0f}-fold: nobody can be judged by them"
+                return Verdict.INCONCLUSIVE, detail
+        return verdict, detail
 
 
 def _execution(evidence: Evidence) -> ExecutionClass:
@@ -202,18 +216,18 @@ class Checking:
                 async for one in self._run_batch([alone]):
                     yield one
             return
-        ended = await asyncio.gather(*(self._judge(ask, replayer, replay) for (ask, _, _), replay in zip(batch, replays, strict=True)))
+        ended = await asyncio.gather(*(self._judge(ask, rows_in, replayer, replay) for (ask, rows_in, _), replay in zip(batch, replays, strict=True)))
         for (ask, _, _), result in zip(batch, ended, strict=True):
             yield ask.key, result
 
-    async def _judge(self, ask: Ask, replayer: Replayer, replay: Replay) -> CheckResult | EvidenceMissing:
+    async def _judge(self, ask: Ask, rows_in: Evidence, replayer: Replayer, replay: Replay) -> CheckResult | EvidenceMissing:
         """Commit to the replay, and only then see what was claimed."""
         opening = secrets.token_bytes(32)
         commitment = replay_commitment(opening, np.ascontiguousarray(replay.reference, dtype="<f4").tobytes())
         self.committed(ask.key, commitment, opening)
         try:
             rows_out = await self._rows(ask, ROWS_OUT, commitment)
-            verdict, detail = replayer.compare(rows_out, replay)
+            verdict, detail = replayer.compare(rows_in, rows_out, replay)
         except EvidenceMissing as error:
             return error
         except EvidenceBad as error:

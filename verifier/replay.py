@@ -26,7 +26,7 @@ from verifier.judging import convicts
 async def replay(client: EvidenceClient, replayer: Replayer, receipt: StageReceipt) -> tuple[Verdict, dict[str, float | str]]:
     """The verdict on one anchored receipt. Raises EvidenceMissing or EvidenceBad."""
     rows_in, rows_out = [await client.rows(receipt.provider, receipt.number, part, b"", DUTY) for part in (ROWS_IN, ROWS_OUT)]
-    return replayer.compare(rows_out, *replayer.replay([rows_in]))
+    return replayer.compare(rows_in, rows_out, *replayer.replay([rows_in]))
 
 
 def _words(detail: dict[str, float | str]) -> list[str]:

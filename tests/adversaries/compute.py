@@ -116,6 +116,23 @@ class RoundedPastLayer(RoundedLayer):
         return torch.cat([past[0], key_states], dim=-2), torch.cat([past[1], value_states], dim=-2)
 
 
+def cancelling_rows(target: StageExecutor, rows: torch.Tensor, spread: torch.Tensor, steps: int) -> torch.Tensor:
+    """Rows [n, hidden] to send to an honest stage, found by gradient from real ones, that its layers nearly cancel: what it then gives is mostly
+    rounding, in which no two honest machines agree."""
+    target.stage.model.requires_grad_(False)
+    differentiable = type(target).forward_batch.__wrapped__  # type: ignore[attr-defined]  # without its inference mode
+    with torch.enable_grad():
+        found = rows.detach().clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([found], lr=0.5)
+        for _ in range(steps):
+            out = differentiable(target, target.open_session(), found[None], None).rows[0]
+            loss = torch.log((out / spread).norm(dim=1) / (found / spread).norm(dim=1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return found.detach()
+
+
 def replace_cache(executor: StageExecutor, layer: Callable[[], DynamicLayer]) -> None:
     """Give the executor's sessions another kind of cache layer."""
     honest = executor.open_session

@@ -32,7 +32,7 @@ from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
-from inference.replay import PASS_ROWS, StageReplayer, passes
+from inference.replay import MOST_STRAIN, PASS_ROWS, StageReplayer, passes
 from protocol.sampling import SamplingParameters, sample
 from protocol.units import LayerRange
 from tests.adversaries.compute import COMPUTE
@@ -265,3 +265,18 @@ def test_calibrate__few_runs__gives_wide_limits_of_the_right_size(model_dir: Pat
     for entry in found:
         assert entry.fail > table[(entry.layers, "float32")].fail
         assert 0.1 < entry.noise / table[(entry.layers, "float32")].noise < 10
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_strain__of_prompts_nobody_has_chosen_for_it__is_far_below_the_bound(model_dir: Path, precision: str) -> None:
+    table = {(entry.layers, entry.precision): entry for entry in read_tolerances(model_dir)}
+    rows = [torch.tensor(ids[:64]) for ids in encode(model_dir, prompts(Part.HELD_OUT, 3, 9))]
+    for layers in CUTS:
+        replayer = StageReplayer.load(model_dir, layers, ExecutionClass.parse(f"{precision}/sdpa"))
+        honest = replayer.twin or replayer.reference
+        replays = replayer.replay_batch(rows)
+        strains = [replayer.strain(r, replay.reference, table[layers, precision]) for r, replay in zip(rows, replays, strict=True)]
+        assert 0.3 < max(strains) < 0.75 * MOST_STRAIN
+        # The kernel is put back where it was.
+        assert honest.stage.model.config._attn_implementation == "sdpa"
+        rows = [honest.forward(honest.open_session(), r).rows for r in rows]

@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from inference import LoadError
+from inference.calibrate import read_tolerances
 from inference.classes import rows_to_bytes
-from inference.compare import Replay, Verdict
+from inference.compare import Replay, Verdict, findings, judge
 from inference.executor import StageExecutor
+from inference.honest import encode
 from inference.loader import load_stage
+from inference.prompts import Part, prompts
+from inference.replay import MOST_STRAIN
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, execution_class_id
 from protocol.sampling import SamplingParameters
 from protocol.typed import ZERO32
 from protocol.units import LayerRange
 from protocol.vectors import counted
-from verifier import EvidenceMissing
+from tests.adversaries.compute import cancelling_rows
+from verifier import EvidenceBad, EvidenceMissing
 from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
 from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Place
 from verifier.store import CheckKey
@@ -142,6 +148,52 @@ def test_check__several_together__hostile_rows_spoil_only_their_own(first_third:
     assert "rows out from position 0" in told[8][1]
     # Nothing is committed to where there was nothing to replay.
     assert set(served.commitments) == {1, 2, 3, 7, 8}
+
+
+@pytest.fixture(scope="module")
+def middle(model_dir: Path) -> tuple[Replayer, torch.Tensor]:
+    """A replayer of the whole model, and the rows of a prompt before layer 10."""
+    ids = encode(model_dir, prompts(Part.HELD_OUT, 1, 5))[0][:12]
+    first = StageExecutor(load_stage(model_dir, LayerRange(0, 10), torch.float32))
+    return Replayer(model_dir, read_tolerances(model_dir)), first.forward(first.open_session(), torch.tensor(ids)).rows
+
+
+def judged(replayer: Replayer, rows: torch.Tensor, claimed: torch.Tensor) -> tuple[Verdict, dict[str, float | str]]:
+    model_id, layers = replayer.manifest.model_id, LayerRange(10, 20)
+    rows_in, rows_out = (evidence_of(model_id, layers, rows_to_bytes(part)) for part in (rows, claimed))
+    return replayer.compare(rows_in, rows_out, *replayer.replay([rows_in]))
+
+
+def test_compare__rows_in_chosen_to_make_honest_work_look_wrong__convict_nobody(middle: tuple[Replayer, torch.Tensor], model_dir: Path) -> None:
+    replayer, rows = middle
+    layers = LayerRange(10, 20)
+    tolerance = replayer.tolerances[layers, "float32"]
+    chosen = cancelling_rows(replayer.stage(layers, "float32").reference, rows, torch.tensor(np.array(tolerance.channel_spread)), 80)
+    # An honest machine with another kernel, row after row as in decoding.
+    honest = StageExecutor(load_stage(model_dir, layers, torch.float32, attention="eager"))
+    session = honest.open_session()
+    claimed = torch.cat([honest.forward(session, row[None]).rows for row in chosen])
+    replay = replayer.stage(layers, "float32").replay(chosen)
+    assert judge(findings(tolerance.errors(claimed.numpy(), replay), len(rows) - 1), tolerance) is Verdict.FAIL
+    verdict, detail = judged(replayer, chosen, claimed)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert float(detail["strain"]) > MOST_STRAIN
+    # A lie over rows as they usually are is one as before.
+    verdict, detail = judged(replayer, rows, rows * 1.01)
+    assert verdict is Verdict.FAIL
+    assert float(detail["strain"]) < MOST_STRAIN
+
+
+def test_compare__rows_that_are_not_finite__convict_who_committed_to_them_alone(middle: tuple[Replayer, torch.Tensor]) -> None:
+    replayer, rows = middle
+    broken = rows.clone()
+    broken[3, 5] = torch.nan
+    with pytest.raises(EvidenceBad, match="not finite"):
+        judged(replayer, broken, broken)
+    assert judged(replayer, rows, broken)[0] is Verdict.FAIL
+    # Where the replay itself is not finite, an honest stage signs nothing; whoever signs all the same may have another overflow.
+    evidence = evidence_of(replayer.manifest.model_id, LayerRange(10, 20), rows_to_bytes(rows))
+    assert replayer.compare(evidence, evidence, Replay(np.full(rows.shape, np.inf, dtype=np.float32)))[0] is Verdict.INCONCLUSIVE
 
 
 def test_check__more_rows_than_fit__are_replayed_in_turn(first_third: Path, monkeypatch: pytest.MonkeyPatch) -> None:
