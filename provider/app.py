@@ -29,6 +29,7 @@ from provider.closing import Closing
 from provider.evidence import EvidenceStore
 from provider.ledger import Ledger
 from provider.planting import Planting
+from provider.pricing import Pricing
 from provider.retention import Retention
 from provider.server import StageServer
 from provider.session import Signer
@@ -71,6 +72,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         evidence=evidence,
         ledger=ledger,
         backing=backing,
+        pricing=Pricing(chain, settings.owner),
         showing=Showing(evidence, EvidenceAccess(chain, ledger, settings.owner, disputes), ledger, settings.layer_range),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
         planting=planting,

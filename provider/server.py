@@ -44,6 +44,7 @@ from provider.closing import Closing
 from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.planting import Planting
+from provider.pricing import Pricing
 from provider.session import Signer, StageSession
 from provider.showing import Showing
 
@@ -65,6 +66,7 @@ class StageServer:
     evidence: EvidenceStore
     ledger: Ledger
     backing: Backing
+    pricing: Pricing
     showing: Showing
     closing: Closing
     planting: Planting
@@ -94,6 +96,7 @@ class StageServer:
         sampling = SamplingParameters.from_json(request.sampling)
         self._check_offer(offer, request, sampling, await asyncio.to_thread(self.backing.chain.clock))
         self.evidence.require_room()
+        await asyncio.to_thread(self.pricing.require, offer)
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         if not await asyncio.to_thread(self.ledger.begin_session, folder.name):

@@ -1,0 +1,54 @@
+"""Is the work worth its price? A gateway names the prices of a session; they have to be those that this provider offers on chain, or more."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol import Unavailable
+from protocol.chain import Chain, abi, named
+from protocol.receipts import SessionOffer
+from provider import Refused
+
+FRESH_SECONDS = 30.0
+
+
+@dataclass
+class Pricing:
+    """The provider's own offers on chain, at most FRESH_SECONDS old; older ones serve while the node is away."""
+
+    chain: Chain
+    provider: str
+    _offers: list[dict[str, Any]] = field(default_factory=list)
+    _read_at: float = -FRESH_SECONDS
+
+    def require(self, offer: SessionOffer) -> None:
+        """Raise Refused for a stage that is not offered, or for less than it is offered for; Unavailable where nothing is known yet."""
+        if time.monotonic() - self._read_at < FRESH_SECONDS and not self._fault(offer):
+            return
+        self._read()  # what is too cheap by an old look may have become cheaper
+        if fault := self._fault(offer):
+            raise Refused(fault)
+
+    def _fault(self, offer: SessionOffer) -> str:
+        """What is wrong with the offer's prices, empty where nothing is."""
+        stage = (offer.model_id, offer.first_layer, offer.end_layer, offer.execution_class)
+        given, asked = (offer.input_price, offer.cached_price, offer.output_price), (0, 0, 0)
+        for own in self._offers:
+            if not own["active"] or (own["modelId"], own["firstLayer"], own["endLayer"], own["executionClass"]) != stage:
+                continue
+            asked = own["inputPrice"], own["cachedPrice"], own["outputPrice"]
+            if all(g >= a for g, a in zip(given, asked, strict=True)):
+                return ""
+        if not any(asked):
+            return f"layers {offer.layers} of model {offer.model_id.hex()[:16]} are not offered in this class by {self.provider} on chain"
+        return f"{given} wei per million input, cached and output tokens are offered, {asked} are asked on chain"
+
+    def _read(self) -> None:
+        try:
+            values = self.chain.call("ProviderRegistry", "offersOf", self.provider)
+        except Unavailable:
+            if not self._offers:
+                raise
+            return
+        components = next(e for e in abi("ProviderRegistry") if e.get("name") == "offersOf")["outputs"][0]["components"]
+        self._offers, self._read_at = [named(components, value) for value in values], time.monotonic()
