@@ -13,9 +13,9 @@ from protocol.chain import Chain, struct_values
 from protocol.contradictions import prove_checkpoint
 from protocol.disputes import KIND_HIDDEN, KIND_OUTPUT, KIND_WITHHELD, Dispute, DisputeReader, Outcome, Round, Status
 from protocol.members import Member, active_members
-from protocol.receipts import StageReceipt
+from protocol.receipts import Checkpoint, StageReceipt
 from protocol.typed import ZERO32
-from verifier import EvidenceMissing
+from verifier import EvidenceBad, EvidenceMissing
 from verifier.evidence import EvidenceClient
 from verifier.store import CheckKey, Store
 
@@ -71,7 +71,11 @@ class Judging:
             if self.waits and not of_list and self.chain.call("VerifierSet", "dutiesOpen", row["epoch"]):
                 continue
             if not any((d.provider, d.number, d.kind == KIND_HIDDEN) == (provider, number, of_list) for d in self.disputes.all()):
-                receipt, proof, kind = self._claim(row)
+                try:
+                    receipt, proof, kind = self._claim(row)
+                except (EvidenceMissing, EvidenceBad) as error:
+                    log.warning("not disputed yet", provider=provider, number=number, reason=str(error))
+                    continue  # it keeps nobody else from being accused
                 bond = self.chain.call("Disputes", "parameters")[0]
                 try:
                     self.chain.send(self.account, "FuncToken", "approve", self.chain.address("Disputes"), bond)
@@ -97,8 +101,12 @@ class Judging:
     def prove_contradictions(self) -> None:
         """Have whoever signed one thing for its neighbour and anchored another slashed at once."""
         for checkpoint, accusation in self.store.contradictions():
-            digest = prove_checkpoint(self.chain, self.account, accusation)
-            log.warning("two checkpoints over the same rows", provider=accusation.receipt.provider, number=accusation.receipt.number, tx=digest)
+            provider, signed = accusation.receipt.provider, accusation.signed
+            signer = Checkpoint.from_json(signed.message).signer(self.chain.receipts_domain, signed.signature_bytes)
+            # A gateway may have put a key of its own on the route, under somebody else's name.
+            if self.chain.call("ProviderRegistry", "providerOf", signer) == provider:
+                digest = prove_checkpoint(self.chain, self.account, accusation)
+                log.warning("two checkpoints over the same rows", provider=provider, number=accusation.receipt.number, tx=digest)
             self.store.mark_compared(checkpoint)
 
     def take_seats(self) -> None:

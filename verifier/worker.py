@@ -14,7 +14,7 @@ from celery.worker import state
 
 from inference import InferenceError
 from inference.compare import Verdict, tolerance_root
-from protocol import logs
+from protocol import Reverted, logs
 from protocol.database import open_pool
 from protocol.keystore import read_account
 from protocol.manifest import ModelShelf
@@ -73,6 +73,8 @@ def main() -> None:
             try:
                 store.keep_batch(key.provider, row["batch_id"], await client.batch(key.provider, row["batch_id"]))
                 store.finish(key, Verdict.PASS, {})
+            except Reverted as error:  # the batch itself is gone, by a reorg or by age
+                store.finish(key, Verdict.INCONCLUSIVE, {"reason": str(error)})
             except (EvidenceMissing, EvidenceBad) as error:
                 enough = BAD_LIST_SECONDS if isinstance(error, EvidenceBad) else list_patience
                 if row["waited"] >= enough:

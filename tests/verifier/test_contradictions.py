@@ -87,6 +87,11 @@ def test_neighbours_word__the_same_rows_or_others__accuses_nobody(small: Network
         replace(named, job_id=b"j" * 32, root_out=b"x" * 32),
     ]
     judge.store.add_shown([sender.sign(point) for point in harmless])
+    # Nor does what somebody else has signed in its name.
+    forged = replace(named, root_out=b"f" * 32)
+    judge.store.add_shown([Signed.of(forged, forged.sign(small.chain.receipts_domain, bytes(judge.account.key)))])
+    assert len(judge.store.contradictions()) == 1
+    judge.judging.prove_contradictions()
     assert judge.store.contradictions() == []
     judge.judging.prove_contradictions()
     assert proofs(small, address) == []
