@@ -7,6 +7,7 @@ Every job is decoded step by step through three stages and each stage is replaye
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy import stats
 
 from inference.calibrate import cut_ranges, read_tolerances
 from inference.classes import ExecutionClass, rows_to_bytes, to_float32
-from inference.compare import Replay, RowErrors, Rows, StageTolerance, Verdict, drift_score, findings, judge
+from inference.compare import Replay, RowErrors, Rows, StageTolerance, Verdict, drift_score, findings, judge, stands
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, Sampler, decode, encode
 from inference.loader import load_stage
@@ -105,14 +106,35 @@ class Bench:
 
     def _judge(self, job: JobRows, replays: Sequence[Replay], margins: Sequence[float], guilty: int) -> Checked:
         errors = [tolerance.errors(to_float32(rows), replay) for tolerance, rows, replay in zip(self.tolerances, job.rows_out, replays, strict=True)]
-        total = len(job.tokens)
-        verdicts = {n: [self._verdict(i, found, job.first, n, margins) for i, found in enumerate(errors)] for n in {*STEPS, total} if n <= total}
+        total, honest = len(job.tokens), [Honest(self, i, job.rows_in[i], replay) for i, replay in enumerate(replays)]
+        verdicts = {
+            n: [self._verdict(honest[i], found, job.first, n, margins) for i, found in enumerate(errors)] for n in {*STEPS, total} if n <= total
+        }
         scores = [drift_score(findings(found, job.first), tolerance) for found, tolerance in zip(errors, self.tolerances, strict=True)]
         return Checked(guilty, total, verdicts, scores)
 
-    def _verdict(self, index: int, errors: RowErrors, first: int, tokens: int, margins: Sequence[float]) -> Verdict:
-        own = margins[:tokens] if self.replayers[index].is_last else ()
-        return judge(findings(errors.until(first + tokens), first, own), self.tolerances[index])
+    def _verdict(self, honest: "Honest", errors: RowErrors, first: int, tokens: int, margins: Sequence[float]) -> Verdict:
+        own = margins[:tokens] if self.replayers[honest.index].is_last else ()
+        found, tolerance = findings(errors.until(first + tokens), first, own), self.tolerances[honest.index]
+        verdict = judge(found, tolerance)
+        if verdict is Verdict.FAIL and not stands(found, [findings(one.until(first + tokens), first) for one in honest.errors], tolerance):
+            return Verdict.INCONCLUSIVE
+        return verdict
+
+
+@dataclass(frozen=True)
+class Honest:
+    """What honest variants of a stage's work on a job are off by; computed where a FAIL has to stand against it."""
+
+    bench: Bench
+    index: int
+    rows_in: torch.Tensor
+    replay: Replay
+
+    @cached_property
+    def errors(self) -> list[RowErrors]:
+        tolerance = self.bench.tolerances[self.index]
+        return [tolerance.errors(rows, self.replay) for rows in self.bench.replayers[self.index].variants(self.rows_in)]
 
 
 def run(quick: bool) -> dict[str, Any]:

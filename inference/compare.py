@@ -280,6 +280,30 @@ def judge(found: Findings, tolerance: StageTolerance) -> Verdict:
     return Verdict.PASS
 
 
+def stands(found: Findings, honest: Sequence[Findings], tolerance: StageTolerance) -> bool:
+    """Whether a FAIL holds against what ``honest`` machines give for the same rows in.
+
+    Whoever chooses a stage's rows in can choose some on which honest arithmetic looks wrong: rows that the layers nearly cancel, or of a size that no
+    prompt gives. So every honest variant has to lie well below each limit, half-way down to where a check would be INCONCLUSIVE, and the claimed rows
+    have to lie further above all of them than those two limits are apart. Margins are judged by the stage's own rows, and stand.
+    """
+    fail, look = limits(found, tolerance, tolerance.fail, FAIL_CHANCE), limits(found, tolerance, tolerance.look, LOOK_CHANCE)
+    if "margin" in fail and fail["margin"][0] > fail["margin"][1]:
+        return True
+    variants = [limits(one, tolerance, tolerance.look, LOOK_CHANCE) for one in honest]
+    lies = False
+    for name, (value, limit) in fail.items():
+        if name == "margin":
+            continue
+        # Alignments are off to either side.
+        usual = max(abs(one[name][0]) if name == "probe" else one[name][0] for one in variants)
+        between = limit - look[name][1]
+        if usual > limit - between / 2:
+            return False
+        lies |= value > limit and value >= usual + between
+    return lies
+
+
 def drift_score(found: Findings, tolerance: StageTolerance) -> float:
     """How many standard deviations a check's rows lie too far off, over all rows: 0 in the mean of honest ones, for sums over many checks."""
     return tolerance.size.score(found.prompt, found.prompt_rows, found.served, found.served_rows)

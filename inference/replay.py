@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
-from inference.compare import Replay, Rows, StageTolerance, distance
+from inference.compare import Replay, Rows
 from inference.executor import StageExecutor
 from inference.loader import load_stage
 from protocol.manifest import Manifest
@@ -18,9 +18,8 @@ from protocol.units import LayerRange
 HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
 """float32 logits are off by about this share of the greatest: sums of a few hundred products, in an order that is the machine's own."""
 
-VARIANTS = 3
-MOST_STRAIN = 4.0
-"""Above it a stage's rows in make honest work look wrong, and nobody can be judged by them."""
+PERTURBED, CHUNKED = 8, 3
+"""How many variants of honest work a FAIL is held against."""
 
 PASS_ROWS, HEAD_ROWS = 1024, 256
 """Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
@@ -85,28 +84,23 @@ class StageReplayer:
                 found[i] = Replay(*(None if run is None else run[at, :count].copy() for run in runs))  # type: ignore[arg-type]
         return [found[i] for i in range(len(jobs))]
 
-    def strain(self, rows_in: torch.Tensor, reference: Rows, tolerance: StageTolerance) -> float:
-        """How many times more than usual these rows amplify honest rounding: the greatest distance of any row from the reference, over honest
-        variants of this replay in its own precision, in units of the table's ``noise``. Inf where a variant is not finite.
-
-        Calibrated prompts stay below 2.5. Whoever chooses a stage's rows in can find some, by gradient, that its layers nearly cancel: what is
-        left of an honest output is then mostly rounding, in a direction that no twin shares.
-        """
-        return max(float(distance(rows, reference, tolerance.channel_spread).max()) / tolerance.noise for rows in self._variants(rows_in))
-
-    def _variants(self, rows_in: torch.Tensor) -> Iterator[Rows]:
-        """What other honest machines might give: another attention kernel, rows off by half of their last bit."""
+    def variants(self, rows_in: torch.Tensor) -> list[Rows]:
+        """What other honest machines might give for these rows in, [n, hidden] each: by another attention kernel, and with each number off by up to
+        half of its last bit; of token ids, which have no last bit, in two chunks."""
         executor = self.twin or self.reference
         with executor.attending("eager"):
-            yield _run(executor, rows_in[None])[0]
-        if executor.stage.is_first:
-            return  # token ids have no last bit
+            found = [_run(executor, rows_in[None])[0]]
         source = torch.Generator().manual_seed(1)
+        if executor.stage.is_first:
+            cuts = torch.randint(1, len(rows_in), (CHUNKED,), generator=source).tolist() if len(rows_in) > 1 else []
+            return [*found, *(_in_chunks(executor, rows_in, cut) for cut in cuts)]
         rows = rows_in.to(executor.dtype)
-        half_bit = torch.finfo(executor.dtype).eps / 2
-        for _ in range(VARIANTS):
-            moved = rows.double() * (1 + half_bit * (2 * torch.rand(rows.shape, generator=source) - 1))
-            yield _run(executor, moved.to(executor.dtype)[None])[0]
+        noise = 2 * torch.rand((PERTURBED, *rows.shape), generator=source, dtype=torch.float64) - 1
+        moved = (rows.double() * (1 + torch.finfo(executor.dtype).eps / 2 * noise)).to(executor.dtype)
+        at_once = max(1, PASS_ROWS // len(rows))
+        for first in range(0, PERTURBED, at_once):
+            found += list(_run(executor, moved[first : first + at_once]))
+        return found
 
     def margins(self, claims: Sequence[SampledClaim]) -> list[list[float]]:
         """How far each token of each claim is from being sampled, in units of the noise of its logits.
@@ -152,3 +146,8 @@ def _run(executor: StageExecutor, rows: torch.Tensor) -> Rows:
     """Rows out, [b, n, hidden], of rows in, [b, n] token ids or [b, n, hidden]."""
     rows = rows if rows.dim() == 2 else rows.to(executor.dtype)
     return to_float32(executor.forward_batch(executor.open_session(), rows, None).rows)
+
+
+def _in_chunks(executor: StageExecutor, rows: torch.Tensor, cut: int) -> Rows:
+    session = executor.open_session()
+    return np.concatenate([to_float32(executor.forward(session, part).rows) for part in (rows[:cut], rows[cut:])])

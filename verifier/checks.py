@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ import torch
 from inference import InferenceError
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
-from inference.compare import FAIL_CHANCE, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits
+from inference.compare import FAIL_CHANCE, Findings, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits, stands
 from inference.executor import StageExecutor
 from inference.loader import load_stage, read_config
-from inference.replay import MOST_STRAIN, SampledClaim, StageReplayer
+from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
@@ -134,12 +134,16 @@ class Replayer:
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
             detail |= {name: value, f"{name}_limit": limit}
         verdict = judge(found, tolerance)
-        if verdict is Verdict.FAIL and judge(replace(found, tokens=0), tolerance) is Verdict.FAIL:
-            strain = detail["strain"] = stage.strain(self.rows_in(rows_in), replay.reference, tolerance)
-            if not strain <= MOST_STRAIN:
-                detail["reason"] = f"the rows in amplify honest rounding {strain:.0f}-fold: nobody can be judged by them"
-                return Verdict.INCONCLUSIVE, detail
+        if verdict is Verdict.FAIL and not stands(found, self._honest(stage, rows_in, replay, tolerance, first, at - first), tolerance):
+            detail["reason"] = "honest work looks wrong on these rows in: nobody can be judged by them"
+            return Verdict.INCONCLUSIVE, detail
         return verdict, detail
+
+    def _honest(
+        self, stage: StageReplayer, rows_in: Evidence, replay: Replay, tolerance: StageTolerance, first: int, prompt_rows: int
+    ) -> list[Findings]:
+        served = replay.since(first)
+        return [findings(tolerance.errors(rows[first:], served), prompt_rows) for rows in stage.variants(self.rows_in(rows_in))]
 
 
 def _execution(evidence: Evidence) -> ExecutionClass:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +15,19 @@ from safetensors.torch import save_file
 
 from inference import LoadError
 from inference.calibrate import read_tolerances
-from inference.classes import rows_to_bytes
+from inference.classes import rows_to_bytes, to_float32
 from inference.compare import Replay, Verdict, findings, judge
 from inference.executor import StageExecutor
 from inference.honest import encode
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
-from inference.replay import MOST_STRAIN
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, execution_class_id
 from protocol.sampling import SamplingParameters
 from protocol.typed import ZERO32
 from protocol.units import LayerRange
 from protocol.vectors import counted
-from tests.adversaries.compute import cancelling_rows
+from tests.adversaries.compute import COMPUTE, cancelling_rows
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
 from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Place
@@ -90,9 +90,9 @@ class Served(EvidenceClient):
         return asyncio.run(run())
 
 
-def evidence_of(model_id: bytes, layers: LayerRange, payloads: list[bytes]) -> Evidence:
+def evidence_of(model_id: bytes, layers: LayerRange, payloads: list[bytes], precision: str = "float32") -> Evidence:
     receipt = replace(counted(StageReceipt, 1), model_id=model_id, first_layer=layers.first, end_layer=layers.end)
-    offer = replace(counted(SessionOffer, 1), execution_class=execution_class_id("float32/sdpa"), first_position=0, prompt_tokens=len(payloads))
+    offer = replace(counted(SessionOffer, 1), execution_class=execution_class_id(f"{precision}/sdpa"), first_position=0, prompt_tokens=len(payloads))
     return Evidence(receipt, counted(Checkpoint, 1), offer, SamplingParameters(), payloads, [])
 
 
@@ -153,35 +153,73 @@ def test_check__several_together__hostile_rows_spoil_only_their_own(first_third:
 @pytest.fixture(scope="module")
 def middle(model_dir: Path) -> tuple[Replayer, torch.Tensor]:
     """A replayer of the whole model, and the rows of a prompt before layer 10."""
-    ids = encode(model_dir, prompts(Part.HELD_OUT, 1, 5))[0][:12]
+    ids = encode(model_dir, prompts(Part.HELD_OUT, 3, 5))[0][:24]
     first = StageExecutor(load_stage(model_dir, LayerRange(0, 10), torch.float32))
     return Replayer(model_dir, read_tolerances(model_dir)), first.forward(first.open_session(), torch.tensor(ids)).rows
 
 
 def judged(replayer: Replayer, rows: torch.Tensor, claimed: torch.Tensor) -> tuple[Verdict, dict[str, float | str]]:
     model_id, layers = replayer.manifest.model_id, LayerRange(10, 20)
-    rows_in, rows_out = (evidence_of(model_id, layers, rows_to_bytes(part)) for part in (rows, claimed))
+    precision = str(rows.dtype).removeprefix("torch.")
+    rows_in, rows_out = (evidence_of(model_id, layers, rows_to_bytes(part), precision) for part in (rows, claimed))
+    rows_out = replace(rows_out, offer=replace(rows_out.offer, prompt_tokens=len(rows) // 2 + 1))
     return replayer.compare(rows_in, rows_out, *replayer.replay([rows_in]))
 
 
-def test_compare__rows_in_chosen_to_make_honest_work_look_wrong__convict_nobody(middle: tuple[Replayer, torch.Tensor], model_dir: Path) -> None:
+def honest_elsewhere(model_dir: Path, rows: torch.Tensor) -> torch.Tensor:
+    """Layers 10-20 on an honest machine with another kernel, row after row as in decoding."""
+    executor = StageExecutor(load_stage(model_dir, LayerRange(10, 20), rows.dtype, attention="eager"))
+    session = executor.open_session()
+    return torch.cat([executor.forward(session, row[None]).rows for row in rows])
+
+
+def alone(replayer: Replayer, rows: torch.Tensor, claimed: torch.Tensor) -> Verdict:
+    """The verdict by the table alone, whatever honest variants would give."""
+    precision = str(rows.dtype).removeprefix("torch.")
+    tolerance = replayer.tolerances[LayerRange(10, 20), precision]
+    replay = replayer.stage(LayerRange(10, 20), precision).replay(rows)
+    return judge(findings(tolerance.errors(to_float32(claimed), replay), len(rows) // 2), tolerance)
+
+
+def test_compare__rows_in_found_by_gradient_that_the_layers_cancel__convict_nobody(middle: tuple[Replayer, torch.Tensor], model_dir: Path) -> None:
     replayer, rows = middle
-    layers = LayerRange(10, 20)
-    tolerance = replayer.tolerances[layers, "float32"]
-    chosen = cancelling_rows(replayer.stage(layers, "float32").reference, rows, torch.tensor(np.array(tolerance.channel_spread)), 80)
-    # An honest machine with another kernel, row after row as in decoding.
-    honest = StageExecutor(load_stage(model_dir, layers, torch.float32, attention="eager"))
-    session = honest.open_session()
-    claimed = torch.cat([honest.forward(session, row[None]).rows for row in chosen])
-    replay = replayer.stage(layers, "float32").replay(chosen)
-    assert judge(findings(tolerance.errors(claimed.numpy(), replay), len(rows) - 1), tolerance) is Verdict.FAIL
-    verdict, detail = judged(replayer, chosen, claimed)
-    assert verdict is Verdict.INCONCLUSIVE
-    assert float(detail["strain"]) > MOST_STRAIN
-    # A lie over rows as they usually are is one as before.
-    verdict, detail = judged(replayer, rows, rows * 1.01)
-    assert verdict is Verdict.FAIL
-    assert float(detail["strain"]) < MOST_STRAIN
+    tolerance = replayer.tolerances[LayerRange(10, 20), "float32"]
+    reference = replayer.stage(LayerRange(10, 20), "float32").reference
+    chosen = cancelling_rows(reference, rows[:12], torch.tensor(np.array(tolerance.channel_spread)), 60)
+    claimed = honest_elsewhere(model_dir, chosen)
+    assert alone(replayer, chosen, claimed) is Verdict.FAIL
+    assert judged(replayer, chosen, claimed)[0] is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("dtype", "change"),
+    [
+        (torch.float32, lambda rows: rows * 0.1),
+        (torch.float32, lambda rows: rows * 0.001),
+        (torch.float32, lambda rows: torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / 24),
+        (torch.bfloat16, lambda rows: rows * 1000),
+        (torch.bfloat16, lambda rows: rows * 0.001),
+    ],
+    ids=["a tenth", "a thousandth", "random", "a thousandfold", "a thousandth in bfloat16"],
+)
+def test_compare__rows_in_as_no_prompt_gives_them__convict_nobody(
+    middle: tuple[Replayer, torch.Tensor], model_dir: Path, dtype: Any, change: Any
+) -> None:
+    replayer, rows = middle
+    sent = change(rows).to(dtype)
+    claimed = honest_elsewhere(model_dir, sent)
+    assert alone(replayer, sent, claimed) is Verdict.FAIL
+    assert judged(replayer, sent, claimed)[0] is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compare__a_lie_over_rows_as_they_usually_are__stays_one(middle: tuple[Replayer, torch.Tensor], model_dir: Path, dtype: Any) -> None:
+    replayer, rows = middle
+    sent = rows.to(dtype)
+    cheat = StageExecutor(load_stage(model_dir, LayerRange(10, 20), dtype))
+    assert judged(replayer, sent, cheat.forward(cheat.open_session(), sent).rows)[0] is Verdict.PASS
+    COMPUTE["int8-weights"](cheat)
+    assert judged(replayer, sent, cheat.forward(cheat.open_session(), sent).rows)[0] is Verdict.FAIL
 
 
 def test_compare__rows_that_are_not_finite__convict_who_committed_to_them_alone(middle: tuple[Replayer, torch.Tensor]) -> None:
