@@ -137,7 +137,6 @@ SENT: dict[str, tuple[Callable[[SessionOffer], Frame], str]] = {
     "too many rows": (lambda o: frame_of(o, rows(8)), "8 rows exceed the 3 \\+ 4 of the offer"),
     "another epoch": (lambda o: frame_of(o, rows(), epoch=3), "frames of epoch 3 do not count"),
     "fewer bytes than rows": (lambda o: Frame(Kind.ROWS, o.job_id, bytes(7), "float32", rows=3, hidden=HIDDEN), "."),
-    "rows without bytes": (lambda o: Frame(Kind.ROWS, o.job_id, b"", "float32", rows=0, hidden=HIDDEN), "."),
 }
 
 
@@ -154,10 +153,10 @@ async def test_rows__that_no_stage_sends__are_refused_and_nothing_is_signed(host
     await hostile.abort(offer)
 
 
-async def test_rows__replayed_step__counts_once(hostile: Hostile) -> None:
+async def test_rows__replayed_step_or_none__count_once_and_not_at_all(hostile: Hostile) -> None:
     offer = await hostile.open(hostile.offer())
     frame = frame_of(offer, rows())
-    assert await hostile.send(offer, frame, frame) == ""
+    assert await hostile.send(offer, frame, frame, Frame(Kind.ROWS, offer.job_id, b"", "float32", rows=0, hidden=HIDDEN)) == ""
     assert (await hostile.progress(offer)).rows_in == 3
     await hostile.abort(offer)
 
