@@ -43,11 +43,13 @@ MAX_REPLACEMENTS = 4
 
 
 class StageFailed(ProtocolError):
-    """A stage broke off; ``provider`` names the one that the gateway saw fail. One that ``refused`` is alive and may serve another job."""
+    """A stage broke off; ``provider`` names the one that the gateway saw fail. One that ``refused`` is alive and may serve another job; ``beside``
+    names the stage before it where it refused what that one sent: nobody can say which of them lies."""
 
-    def __init__(self, provider: str, reason: str, refused: bool = False) -> None:
+    def __init__(self, provider: str, reason: str, refused: bool = False, beside: str = "") -> None:
         self.provider = provider
         self.refused = refused
+        self.beside = beside
         super().__init__(f"stage {provider} failed: {reason}")
 
 
@@ -232,8 +234,10 @@ class Pipeline:
         answers = await self._ask_all()
         if silent := [leg for leg, answer in answers if answer is None]:
             raise StageFailed(silent[0].provider, "it does not answer, or has lost the session")
-        if faulted := [(leg, answer.fault) for leg, answer in answers if answer is not None and answer.fault]:
-            raise StageFailed(faulted[-1][0].provider, faulted[-1][1])
+        faulted = [(i, leg, answer) for i, (leg, answer) in enumerate(answers) if answer is not None and answer.fault]
+        if faulted:
+            i, leg, answer = faulted[-1]
+            raise StageFailed(leg.provider, answer.fault, beside=self.legs[i - 1].provider if answer.refused and i else "")
 
     async def _stuck(self) -> StageFailed:
         """Who holds rows that it does not pass on."""
@@ -246,7 +250,7 @@ class Pipeline:
 
     async def _recover(self, failure: StageFailed) -> None:
         """Put other stages in place of those that failed. Raises StageFailed where there are none, or too many have failed already."""
-        dead = {failure.provider}
+        dead = {failure.provider, failure.beside} - {""}
         while True:
             log.warning("replacing", job=self.spec.name[:18], reason=str(failure))
             if len(self.replaced) + len(dead) > MAX_REPLACEMENTS:
@@ -259,7 +263,7 @@ class Pipeline:
                 return
             except StageFailed as error:
                 failure = error
-                dead.add(error.provider)
+                dead |= {error.provider, error.beside} - {""}
             except ApiError as error:
                 raise StageFailed(failure.provider, f"{failure}; and nobody can stand in: {error}") from error
 
@@ -291,6 +295,9 @@ class Pipeline:
         first, last, self.legs = self.legs[0], self.legs[-1], placed
         for leg in gone:
             self.replaced.append(leg.provider)
+            if not self.received:
+                await self._abort(leg)  # there is no token to pay anybody for
+                continue
             await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
             await leg.client.close()
         if placed[-1] is not last:

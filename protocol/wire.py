@@ -101,11 +101,13 @@ class AttachRequest(msgspec.Struct, frozen=True):
 
 
 class SessionProgress(msgspec.Struct, frozen=True):
-    """How far a session is. ``rows_in`` from position 0, ``rows_out`` from the session's first position; ``fault``: what broke its link."""
+    """How far a session is. ``rows_in`` from position 0, ``rows_out`` from the session's first position; ``fault``: what broke its link, and
+    ``refused`` whether that was what the stage before sent."""
 
     rows_in: int
     rows_out: int
     fault: str = ""
+    refused: bool = False
 
 
 class RelinkRequest(msgspec.Struct, frozen=True):

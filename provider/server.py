@@ -172,7 +172,7 @@ class StageServer:
         except (ProtocolError, ProviderError, ValueError, RuntimeError) as error:  # torch raises RuntimeError, out of memory included
             log.warning("stream refused", job=session and session.offer.job_id.hex()[:16], reason=str(error))
             if session is not None and epoch == session.epoch_in:
-                session.fault = str(error)
+                session.fault, session.refused = str(error), not isinstance(error, RuntimeError)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     async def _step(self, session: StageSession, frame: Frame, checkpoint: Frame | None) -> bytes | None:
@@ -249,7 +249,7 @@ class StageServer:
         """How far a session is, be it open or cut off by a restart. Raises Refused."""
         session = self.sessions.get(bytes.fromhex(request.job_id))
         if session is not None and session.offer.epoch == request.epoch:
-            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault)
+            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault, session.refused)
         meta = self.closing.cut_off(request.job_id, request.epoch)
         return SessionProgress(meta.rows_in, meta.rows_out, "cut off by a restart")
 

@@ -75,6 +75,8 @@ class StageSession:
     since_checkpoint: int = 0
     closed: bool = False
     fault: str = ""
+    refused: bool = False
+    """Whether the fault is what the stage before sent."""
     link: "asyncio.Task[None] | None" = None
     stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a row's receipt until its output is kept: a close in between would sign roots over unequal counts, which convicts."""
@@ -245,7 +247,7 @@ class StageSession:
     def relink(self, request: RelinkRequest, epoch: int) -> bool:
         """Take over new neighbours; True where the next stage is another one. Nothing of the old ones counts from now on."""
         before, after = self.before, self.after
-        self.route, self.fault = request.route, ""
+        self.route, self.fault, self.refused = request.route, "", False
         self.updates.append(request)
         if before != self.before:
             self.epoch_in = epoch

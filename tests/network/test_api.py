@@ -241,6 +241,7 @@ def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: 
     offline = verify(network, file)
     assert offline.stdout.count("signature, amount, checkpoint") == 3, offline.stderr
     assert offline.stdout.count("Merkle path of batch") == 3
+    assert "2 boundaries between stages" in offline.stdout
     payer = network.wallet("payer").path
     done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(payer), "--model-dir", str(network.model_dir))
     assert done.returncode == 0, done.stderr

@@ -136,6 +136,31 @@ def test_provider__killed_in_mid_stream__a_spare_takes_over_and_the_text_is_the_
     assert int(job["charged"]) == sum(receipt.amount for receipt in receipts_of(job))
 
 
+def test_provider__lies_about_its_roots__both_sides_of_the_link_are_replaced_and_the_text_is_the_same(
+    network: Network, client: openai.OpenAI, story: list[int]
+) -> None:
+    liar, neighbour = network.address("provider-1"), network.address("provider-2")
+    network.restart_provider("provider-1", adversary="commits-to-others")
+
+    def lied_to() -> dict[str, Any] | None:
+        told = extra(ask(client, messages=STORY, max_tokens=12))
+        return told if liar in told["replaced"] else None
+
+    try:
+        told = network.wait(lied_to, 60, "a job that the liar was given")
+        assert told["token_ids"] == story[:12]
+        # Nobody but they can say who of the two it was.
+        assert set(told["replaced"]) == {liar, neighbour}
+        receipts = receipts_of(told)
+        assert [receipt.provider for receipt in receipts] == [network.address(name) for name in ("spare-first", "spare", "provider-3")]
+        assert int(told["cost"]) == sum(receipt.amount for receipt in receipts)
+    finally:
+        network.restart_provider("provider-1")
+        for name in ("provider-1", "provider-2"):
+            wait_served_by(network, client, name)
+    conserved(network)
+
+
 def test_provider__hangs_in_mid_stream__a_spare_takes_over_and_the_old_one_is_fenced(
     network: Network, client: openai.OpenAI, story: list[int]
 ) -> None:
