@@ -20,7 +20,7 @@ from eth_account.signers.local import LocalAccount
 
 from api import ApiError
 from api.budget import Budget, LegKey
-from api.legs import Before, Leg, LegCloser
+from api.legs import HEARTBEAT_SECONDS, Before, Leg, LegCloser
 from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
@@ -296,7 +296,7 @@ class Pipeline:
         for leg in gone:
             self.replaced.append(leg.provider)
             if not self.received:
-                await self._abort(leg)  # there is no token to pay anybody for
+                await self._abort(leg, HEARTBEAT_SECONDS)  # there is no token to pay anybody for, and it may hang
                 continue
             await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
             await leg.client.close()
@@ -327,9 +327,9 @@ class Pipeline:
         leg.route = stops
         return reply.rows_in
 
-    async def _abort(self, leg: Leg) -> None:
+    async def _abort(self, leg: Leg, timeout: float = 20) -> None:
         with contextlib.suppress(StageUnavailable, StageRefused):
-            await leg.client.call("Abort", leg.attach, AttachRequest)
+            await leg.client.call("Abort", leg.attach, AttachRequest, timeout)
         await self.budget.refuse(leg.key)
         await leg.client.close()
 
