@@ -44,12 +44,12 @@ MAX_REPLACEMENTS = 4
 
 class StageFailed(ProtocolError):
     """A stage broke off; ``provider`` names the one that the gateway saw fail. One that ``refused`` is alive and may serve another job; ``beside``
-    names the stage before it where it refused what that one sent: nobody can say which of them lies."""
+    names the stage before it where it refused what that one sent: nobody can say which of the ``suspects`` lies."""
 
     def __init__(self, provider: str, reason: str, refused: bool = False, beside: str = "") -> None:
         self.provider = provider
         self.refused = refused
-        self.beside = beside
+        self.suspects = {provider, beside} - {""}
         super().__init__(f"stage {provider} failed: {reason}")
 
 
@@ -250,7 +250,7 @@ class Pipeline:
 
     async def _recover(self, failure: StageFailed) -> None:
         """Put other stages in place of those that failed. Raises StageFailed where there are none, or too many have failed already."""
-        dead = {failure.provider, failure.beside} - {""}
+        dead = set(failure.suspects)
         while True:
             log.warning("replacing", job=self.spec.name[:18], reason=str(failure))
             if len(self.replaced) + len(dead) > MAX_REPLACEMENTS:
@@ -263,7 +263,7 @@ class Pipeline:
                 return
             except StageFailed as error:
                 failure = error
-                dead |= {error.provider, error.beside} - {""}
+                dead |= error.suspects
             except ApiError as error:
                 raise StageFailed(failure.provider, f"{failure}; and nobody can stand in: {error}") from error
 

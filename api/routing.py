@@ -8,7 +8,7 @@ import structlog
 
 from api import NoRoute
 from protocol import Unavailable
-from protocol.chain import Chain, abi, named
+from protocol.chain import Chain, struct_list
 from protocol.receipts import execution_class_id, job_cost
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import ZERO32
@@ -75,15 +75,13 @@ class Router:
         """All offers of a model by providers that may be given work. Blocks on the node at most every few seconds."""
         looked, offers = self._offers.get(model_id, (-FRESH_SECONDS, []))
         if time.monotonic() - looked > FRESH_SECONDS:
-            entry = next(e for e in abi("ProviderRegistry") if e.get("name") == "offersFor")
-            components = entry["outputs"][0]["components"]
             try:
                 answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
             except Unavailable:
                 if not offers:
                     raise
                 return offers  # serving goes on while the node is away
-            offers = [_stage_offer(named(components, answer)) for answer in answers]
+            offers = [_stage_offer(entry) for entry in struct_list("ProviderRegistry", "offersFor", answers)]
             self._offers[model_id] = (time.monotonic(), offers)
         return offers
 

@@ -181,6 +181,12 @@ def struct_values(contract: str, function: str, values: Any) -> dict[str, Any]:
     return named(entry["outputs"][0]["components"], values)
 
 
+def struct_list(contract: str, function: str, values: Any) -> list[dict[str, Any]]:
+    """The same of a call that answers with a list of structs."""
+    entry = next(e for e in abi(contract) if e.get("type") == "function" and e["name"] == function)
+    return [named(entry["outputs"][0]["components"], value) for value in values]
+
+
 def named(components: list[dict[str, Any]], values: Any) -> dict[str, Any]:
     """Tuple values under their component names, nested structs and lists of structs included."""
     out: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from protocol.chain import Chain, abi, named
+from protocol.chain import Chain, struct_list
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,5 @@ class Member:
 
 def active_members(chain: Chain, epoch: int) -> dict[str, Member]:
     """The verifiers whose keys count in an epoch, by address."""
-    components = next(e for e in abi("VerifierSet") if e.get("name") == "seatsOf")["outputs"][0]["components"]
-    seats = [named(components, values) for values in chain.call("VerifierSet", "seatsOf", epoch)]
+    seats = struct_list("VerifierSet", "seatsOf", chain.call("VerifierSet", "seatsOf", epoch))
     return {s["verifier"]: Member(s["verifier"], i, s["weight"], s["endpoint"], s["publicKey"]) for i, s in enumerate(seats)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol import Unavailable
-from protocol.chain import Chain, abi, named
+from protocol.chain import Chain, struct_list
 from protocol.receipts import SessionOffer
 from provider import Refused
 
@@ -50,5 +50,4 @@ class Pricing:
             if not self._offers:
                 raise
             return
-        components = next(e for e in abi("ProviderRegistry") if e.get("name") == "offersOf")["outputs"][0]["components"]
-        self._offers, self._read_at = [named(components, value) for value in values], time.monotonic()
+        self._offers, self._read_at = struct_list("ProviderRegistry", "offersOf", values), time.monotonic()

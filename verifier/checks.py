@@ -22,7 +22,7 @@ from protocol.receipts import EXECUTION_CLASSES
 from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from verifier import EvidenceBad, EvidenceMissing
-from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient, Place
+from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient, Placing, nowhere
 from verifier.store import CheckKey
 
 TOKEN_BYTES = 8
@@ -134,16 +134,14 @@ class Replayer:
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
             detail |= {name: value, f"{name}_limit": limit}
         verdict = judge(found, tolerance)
-        if verdict is Verdict.FAIL and not stands(found, self._honest(stage, rows_in, replay, tolerance, first, at - first), tolerance):
+        if verdict is Verdict.FAIL and not stands(found, self._honest(stage, rows_in, served, tolerance, at - first), tolerance):
             detail["reason"] = "honest work looks wrong on these rows in: nobody can be judged by them"
             return Verdict.INCONCLUSIVE, detail
         return verdict, detail
 
-    def _honest(
-        self, stage: StageReplayer, rows_in: Evidence, replay: Replay, tolerance: StageTolerance, first: int, prompt_rows: int
-    ) -> list[Findings]:
-        served = replay.since(first)
-        return [findings(tolerance.errors(rows[first:], served), prompt_rows) for rows in stage.variants(self.rows_in(rows_in))]
+    def _honest(self, stage: StageReplayer, rows_in: Evidence, served: Replay, tolerance: StageTolerance, prompt_rows: int) -> list[Findings]:
+        variants, count = stage.variants(self.rows_in(rows_in)), len(served.reference)
+        return [findings(tolerance.errors(rows[-count:], served), prompt_rows) for rows in variants]
 
 
 def _execution(evidence: Evidence) -> ExecutionClass:
@@ -158,11 +156,11 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
 
 @dataclass(frozen=True)
 class Ask:
-    """One check to carry out: ``duty_signature`` is what drew it, ``place`` says who else has the rows."""
+    """One check to carry out: ``duty_signature`` is what drew it, ``place`` says who else has the rows, should the provider not answer."""
 
     key: CheckKey
     duty_signature: bytes
-    place: Place | None = None
+    place: Placing = nowhere
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Fetch a receipt's rows and check them against what was signed. Design section 4, "Evidence"."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -69,6 +69,14 @@ class Place:
         return AnchoredReceipt(self.receipt.to_json(), self.batch_id, proof)
 
 
+Placing = Callable[[], Place | None]
+"""Looks a receipt's place up: only where its provider does not answer, since a batch may be long."""
+
+
+def nowhere() -> None:
+    """The place of a receipt whose batch was not shown."""
+
+
 @dataclass
 class EvidenceClient:
     """Asks providers in one verifier's name."""
@@ -98,7 +106,7 @@ class EvidenceClient:
         duty_signature: bytes,
         dispute_id: int,
         commitment: bytes = ZERO32,
-        place: Place | None = None,
+        place: Placing = nowhere,
     ) -> Evidence:
         """Rows in or out of a receipt, from its provider or else from a neighbour in the job. Raises EvidenceMissing or EvidenceBad."""
         request = EvidenceRequest(self.account.address, provider, number, part, commitment, self.chain.now() + REQUEST_SECONDS)
@@ -109,15 +117,17 @@ class EvidenceClient:
             with _wrong_is_bad():
                 return self._check(provider, number, part, head, raw)
         except EvidenceMissing:
-            if place is None or (shared := await self._from_neighbours(place, part, ask)) is None:
+            found = place()
+            if found is None or (shared := await self._from_neighbours(found, part, ask)) is None:
                 raise
             return shared
 
     async def _from_neighbours(self, place: Place, part: int, ask: EvidenceAsk) -> Evidence | None:
         """The rows by whoever sent or received them, None where nobody has them; what a neighbour gets wrong is no fault of the provider."""
+        shared = msgspec.structs.replace(ask, of=place.anchored)
         for neighbour in place.before if part == ROWS_IN else place.after:
             try:
-                head, raw = await self._whole(neighbour, msgspec.structs.replace(ask, of=place.anchored), NeighbourHead)
+                head, raw = await self._whole(neighbour, shared, NeighbourHead)
                 with _wrong_is_bad():
                     return self._check_shared(place, part, head, raw)
             except (EvidenceMissing, EvidenceBad) as error:

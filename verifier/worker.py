@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from functools import partial
 from itertools import starmap
 from typing import Any
 
@@ -66,7 +67,7 @@ def main() -> None:
                     await see_list(key, row)
 
         def ask(key: CheckKey, row: dict[str, Any]) -> Ask:
-            return Ask(key, store.epoch_signature(row["epoch"]), store.place(key.provider, row["batch_id"], key.number))
+            return Ask(key, store.epoch_signature(row["epoch"]), partial(store.place, key.provider, row["batch_id"], key.number))
 
         async def see_list(key: CheckKey, row: dict[str, Any]) -> None:
             """A list once shown is kept, so that it is drawn from; one that has another root may be the provider's of before a reorg."""

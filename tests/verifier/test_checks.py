@@ -30,7 +30,7 @@ from protocol.vectors import counted
 from tests.adversaries.compute import COMPUTE, cancelling_rows
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
-from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Place
+from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Placing, nowhere
 from verifier.store import CheckKey
 
 PROVIDER = "0x" + "11" * 20
@@ -71,7 +71,7 @@ class Served(EvidenceClient):
         duty_signature: bytes,
         dispute_id: int,
         commitment: bytes = ZERO32,
-        place: Place | None = None,
+        place: Placing = nowhere,
     ) -> Evidence:
         if number not in self.parts:
             raise EvidenceMissing("nobody there")
