@@ -5,7 +5,7 @@ MODEL := .funcnet/models/smollm2-135m-instruct
 # Cheats at layers 0-10 and, in the same jobs, at 20-30.
 ADVERSARIES := int4-weights+other-model-text,int6-weights+wrong-seed,fp8-weights+wrong-temperature,int8-weights+wrong-top-p,int4-one-layer+lossy-speculation,int8-one-layer+low-rank,low-rank-attention+kv-fp8,kv-int8+kv-int8-past,sliding-window+smaller-model,fewer-layers+swapped-layers,other-job+early-exit,cached-answer+constant-row,few-tokens+few-channels,shifted-rows+other-input,truncated-evidence+oversized-evidence,other-list+wrong-seed
 # Verifiers that cheat in their duties, one or two at a time.
-LAZY := passes-all,passes-all+skips,copies
+LAZY := passes-all+decides-nothing,passes-all+skips,copies
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1

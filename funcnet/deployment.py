@@ -85,7 +85,7 @@ PARAMETERS = {
     "Pins": ("pinWindow", "retention"),
     "TimelockController": (("getMinDelay", "timelockDelay"),),
 }
-PLANTS_ORDER = ("plantBounty", "plantFine", "plantAnswerWindow", "unbondingPeriod")
+PLANTS_ORDER = ("plantBounty", "plantFine", "plantAnswerWindow", "unbondingPeriod", "plantsSpared")
 SETTLEMENT_ORDER = ("verifierBps", "treasuryBps", "burnBps")
 DISPUTES_ORDER = (
     *("disputeBond", "appealBond", "slashBps", "smallNetworkSlashBps", "challengerBps", "judgesFee", "appealFee"),

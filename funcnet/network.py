@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import requests
 
 from funcnet import FuncnetError, actors, model
 from funcnet.actors import Wallet
-from funcnet.processes import Supervisor, adopt_orphans, reap_orphans
+from funcnet.processes import Supervisor, adopt_orphans, listening, reap_orphans
 from funcnet.state import NetworkState
 from protocol import bls
 from protocol.chain import Chain, Deployment, wait_for_rpc
@@ -197,14 +196,13 @@ class Network:
     # chain and database
 
     def _start_chain(self) -> None:
-        anvil = shutil.which("anvil", path=_tool_path())
-        if anvil is None:
-            raise FuncnetError("anvil is missing; run `make setup`")
-        command = [anvil, "--port", str(self.ports["chain"]), "--hardfork", "prague", "--block-time", "1", "--accounts", "1", "--silent"]
         # All contracts together are deployed in one block's gas: anvil drops what it cannot mine at once.
-        command += ["--gas-limit", "200000000"]
+        command = [find_anvil(), "--hardfork", "prague", "--accounts", "1", "--silent", "--gas-limit", "200000000"]
+        port = ["--port", str(self.ports["chain"])]
         if self.keep:
-            command += ["--state", str(self.root / "chain.json"), "--state-interval", "1"]
+            command = [sys.executable, "-m", "funcnet.devchain", *port, "--state", str(self.root / "chain.json"), "--", *command]
+        else:
+            command += [*port, "--block-time", "1"]
         self.supervisor.start("chain", command)
         wait_for_rpc(self.rpc_url)
 
@@ -372,7 +370,7 @@ class Network:
         self.supervisor.start(name, cheat if adversary else [str(_bin("provider-agent")), "start"], {**environment, "PYTHONPATH": str(PROJECT)})
 
     def wait_provider(self, name: str) -> None:
-        self.supervisor.wait(name, lambda: _listening(self.ports[name]), READY_SECONDS, "listening")
+        self.supervisor.wait(name, lambda: listening(self.ports[name]), READY_SECONDS, "listening")
 
     def restart_provider(self, name: str, adversary: str = "") -> None:
         """Stop a provider's agent and start it again on the same state."""
@@ -473,18 +471,20 @@ def _bin(name: str) -> Path:
     return Path(sys.executable).parent / name
 
 
+def find_anvil() -> str:
+    """The path of anvil. Raises FuncnetError where there is none."""
+    anvil = shutil.which("anvil", path=_tool_path())
+    if anvil is None:
+        raise FuncnetError("anvil is missing; run `make setup`")
+    return anvil
+
+
 def _tool_path() -> str:
     return f"{PROJECT / 'node_modules' / '.bin'}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def _tool_environment() -> dict[str, str]:
     return {**os.environ, "PATH": _tool_path()}
-
-
-def _listening(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:

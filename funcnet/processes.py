@@ -26,6 +26,13 @@ def free_ports(count: int) -> list[int]:
         return [int(listener.getsockname()[1]) for listener in listeners]
 
 
+def listening(port: int) -> bool:
+    """Whether something answers at this machine's port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def adopt_orphans() -> None:
     """Make this process the parent of orphaned grandchildren (Linux), so that it can end and reap them as well."""
     with contextlib.suppress(OSError, AttributeError):

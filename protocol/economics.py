@@ -145,7 +145,8 @@ def simulate_washing(market: Market, seed: int) -> float:
 class VerifierMarket:
     """One verifier among ``verifiers``, over ``epochs`` with ``duties`` each. ``pay`` for a posted epoch, ``cost`` of a replay, in FUNC.
 
-    ``planted``: the share of duties that are planted faults, and ``penalty`` for passing one or having nothing to show: Plants' fine.
+    ``planted``: the share of duties that are planted faults, and ``penalty`` for passing one or having nothing to show: Plants' fine. ``spared``:
+    planted faults that one may leave undecided beyond as many as it finds.
     """
 
     epochs: int = 400
@@ -155,10 +156,12 @@ class VerifierMarket:
     bond: float = 1_000.0
     planted: float = 0.001
     penalty: float = 5_000.0
+    spared: int = 2
 
 
 def simulate_verifiers(market: VerifierMarket, seed: int) -> dict[str, float]:
-    """Profit of each kind of verifier: one that does its duties, posts nothing, posts empty roots, passes or accuses everything unseen.
+    """Profit of each kind of verifier: one that does its duties, posts nothing or empty roots, passes, accuses or leaves undecided
+    everything unseen.
 
     Copying is passing: openings and disputes come after the posting of duties is over, so before that there is nothing to copy.
     """
@@ -171,6 +174,7 @@ def simulate_verifiers(market: VerifierMarket, seed: int) -> dict[str, float]:
         "posts nothing": 0.0,
         "posts empty roots": unseen,
         "passes everything": unseen,
+        "decides nothing": market.epochs * market.pay - max(0, planted - market.spared) * market.penalty,
         "accuses everything": market.epochs * market.pay - (duties - planted) * market.bond,
     }
 

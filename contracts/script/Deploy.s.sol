@@ -290,7 +290,8 @@ contract Deploy is Script, Deployment {
             bounty: uint96(json.readUint(".plantBounty")),
             fine: uint96(json.readUint(".plantFine")),
             answerWindow: uint64(json.readUint(".plantAnswerWindow")),
-            lifetime: p.unbondingPeriod
+            lifetime: p.unbondingPeriod,
+            spared: uint32(json.readUint(".plantsSpared"))
         });
     }
 }

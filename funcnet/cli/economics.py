@@ -58,7 +58,7 @@ def economics_(
         for name, strategy in economics.PROVIDERS.items()
     }
     earned["washes trades"] = economics.averages([economics.simulate_washing(market, seed * 10_000 + run) for run in range(RUNS)])
-    duties = VerifierMarket(planted=planted, penalty=given["plantFine"] / FUNC, bond=given["disputeBond"] / FUNC)
+    duties = VerifierMarket(planted=planted, penalty=given["plantFine"] / FUNC, bond=given["disputeBond"] / FUNC, spared=given["plantsSpared"])
     judges = economics.simulate_verifiers(duties, seed)
     best = max(earned, key=lambda name: earned[name][0])
     report = {

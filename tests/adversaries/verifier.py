@@ -21,7 +21,7 @@ from verifier.duty import Duties
 from verifier.store import CheckKey
 
 EPOCHS_TO_COPY = 24
-UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL}
+UNSEEN = {"passes-all": Verdict.PASS, "accuses-all": Verdict.FAIL, "decides-nothing": Verdict.INCONCLUSIVE}
 """The verdict on everything, without having looked at it."""
 
 

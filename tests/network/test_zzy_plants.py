@@ -1,5 +1,5 @@
-"""A planted fault on the shared network: lazy verifiers pass it or have nothing to show and are fined, an honest one finds it and is paid, and the
-provider who served it on the treasury's behalf loses nothing.
+"""A planted fault on the shared network: lazy verifiers pass it, decide nothing or have nothing to show and are fined, an honest one finds it and is
+paid, and the provider who served it on the treasury's behalf loses nothing.
 
 ``FUNCNET_LAZY`` names one or two lazy verifiers at a time, as in ``passes-all,passes-all+skips``, and ``FUNCNET_TEST_BROKER`` the honest one's
 broker, ``redis`` or ``rabbitmq``; ``make test-long`` runs more.
@@ -23,7 +23,7 @@ from tests.brokers import broker
 from tests.network.test_api import ask, extra
 
 KINDS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_LAZY", "passes-all").split(",")]
-SAYS = {"honest": Answer.FOUND, "passes-all": Answer.PASSED, "copies": Answer.PASSED, "skips": Answer.SILENT}
+SAYS = {"honest": Answer.FOUND, "passes-all": Answer.PASSED, "copies": Answer.PASSED, "skips": Answer.SILENT, "decides-nothing": Answer.UNDECIDED}
 BROKER = os.environ.get("FUNCNET_TEST_BROKER", "redis")
 SERVED_BY = "spare-last"
 """Hardly any receipts, so that its audit rate is nearly a newcomer's and each verifier nearly sure to be drawn."""

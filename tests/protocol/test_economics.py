@@ -70,12 +70,14 @@ def test_verifiers__planted_faults__decide_whether_passing_everything_pays() -> 
     planted = economics.simulate_verifiers(VerifierMarket(), 1)
     assert max(planted, key=lambda name: planted[name]) == "does its duties"
     none = economics.simulate_verifiers(VerifierMarket(planted=0.0), 1)
-    assert none["passes everything"] == none["posts empty roots"] > none["does its duties"] > none["posts nothing"] > none["accuses everything"]
+    assert none["passes everything"] == none["decides nothing"] == none["posts empty roots"]
+    assert none["passes everything"] > none["does its duties"] > none["posts nothing"] > none["accuses everything"]
 
 
 def test_verifiers__fine_and_bond__are_productions() -> None:
     given = json.loads(Path("deploy/params/production.json").read_text())
     assert (VerifierMarket.penalty, VerifierMarket.bond) == (given["plantFine"] / 1e18, given["disputeBond"] / 1e18)
+    assert VerifierMarket.spared == given["plantsSpared"]
 
 
 def test_audit_rate__constants__are_the_contracts(small: Network) -> None:

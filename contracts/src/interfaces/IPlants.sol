@@ -6,7 +6,7 @@ import {IDisputes} from "./IDisputes.sol";
 /// @title Plants: faults on purpose, by which the verifiers are checked
 /// @notice A planter notes a hash; after that a provider who was told of it serves one job of the named payer with a fault, and anchors it like any
 /// other. Once judges have convicted the receipt, the hash is opened: the dispute is called off, its challenger takes the bounty, and every
-/// verifier that the lottery drew for the receipt answers for what its duty root says of it. Passing it costs stake.
+/// verifier that the lottery drew for the receipt answers for what its duty root says of it. Passing it costs stake, and so does deciding nothing too often.
 /// @dev Assumptions: a payer consents by signature, so a plant shields no lie to anybody else; the hash is noted strictly before the batch is
 /// anchored, so it is no way out for a lie that was found; a committee has convicted, so a fault too small to find costs nobody anything. Batches,
 /// tips and duty roots are kept longer than a dispute and two answer windows.
@@ -41,14 +41,17 @@ interface IPlants {
     }
 
     /// @param bounty for whoever challenged the planted receipt
-    /// @param fine from the stake of a verifier that passed it or does not show what it said
+    /// @param fine from the stake of a verifier that passed it or does not show what it said, or leaves too many undecided
     /// @param answerWindow for the planter to ask, and from then on for the verifier to answer
     /// @param lifetime after which an unopened plant's bounty goes back
+    /// @param spared how many plants a verifier may leave undecided that no found one has made up for: who cannot check some stages has to find the
+    /// faults of others
     struct Terms {
         uint96 bounty;
         uint96 fine;
         uint64 answerWindow;
         uint64 lifetime;
+        uint32 spared;
     }
 
     /// @param revealedAt zero until it is opened
@@ -65,11 +68,13 @@ interface IPlants {
     }
 
     /// @notice How a verifier did on the plants that it was drawn for.
+    /// @param debt undecided ones that no later found one has made up for; at `spared` the next is fined
     struct Record {
         uint32 drawn;
         uint32 found;
         uint32 undecided;
         uint32 missed;
+        uint32 debt;
     }
 
     error BadTerms();

@@ -198,14 +198,26 @@ contract Plants is IPlants, Ledgered, AccessManaged {
     function _enter(bytes32 hash, address verifier, Answer given) private {
         _answers[hash][verifier] = given;
         uint96 fined;
-        if (given != Answer.NotDrawn) {
-            Record storage r = _records[verifier];
-            ++r.drawn;
-            if (given == Answer.Found) ++r.found;
-            else if (given == Answer.Undecided) ++r.undecided;
-            else ++r.missed;
-        }
-        if (given == Answer.Passed || given == Answer.Silent) fined = staking.slash(verifier, _terms.fine, verifier, 0);
+        if (_failed(_records[verifier], given)) fined = staking.slash(verifier, _terms.fine, verifier, 0);
         emit PlantAnswered(_next(), hash, verifier, given, fined);
+    }
+
+    /// @dev Counts an answer; whether it is fined.
+    function _failed(Record storage r, Answer given) private returns (bool) {
+        if (given == Answer.NotDrawn) return false;
+        ++r.drawn;
+        if (given == Answer.Found) {
+            ++r.found;
+            if (r.debt != 0) --r.debt;
+            return false;
+        }
+        if (given == Answer.Undecided) {
+            ++r.undecided;
+            if (r.debt == _terms.spared) return true;
+            ++r.debt;
+            return false;
+        }
+        ++r.missed;
+        return true;
     }
 }

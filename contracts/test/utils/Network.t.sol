@@ -110,7 +110,7 @@ abstract contract Network is Test {
         p.treasuryBps = 200;
         p.burnBps = 100;
         p.disputes = _disputeParameters();
-        p.plants = IPlants.Terms({bounty: 200 ether, fine: 1_000 ether, answerWindow: 40, lifetime: 1_000});
+        p.plants = IPlants.Terms({bounty: 200 ether, fine: 1_000 ether, answerWindow: 40, lifetime: 1_000, spared: 1});
     }
 
     function _disputeParameters() internal pure returns (IDisputes.Parameters memory) {

@@ -20,7 +20,11 @@ abstract contract Planted is Network {
 
     function _note() internal {
         _joinAll();
-        plantHash = plants.hashOf(SALT, owner, payer);
+        _noteAs(SALT);
+    }
+
+    function _noteAs(bytes32 salt) internal {
+        plantHash = plants.hashOf(salt, owner, payer);
         token.approve(address(plants), BOUNTY);
         plants.note(plantHash);
         skip(1);
@@ -41,6 +45,21 @@ abstract contract Planted is Network {
     /// @dev Noted, served, convicted; `verdict` is what judge 1 has in its duty root. Then opened.
     function _revealed(IPlants.Verdict verdict) internal returns (IPlants.Result memory result, bytes32[] memory proof) {
         _note();
+        return _convictAndReveal(SALT, verdict);
+    }
+
+    /// @dev Another plant, and what judge 1 says of it.
+    function _answeredNext(IPlants.Verdict verdict) internal {
+        bytes32 salt = plantHash;
+        _noteAs(salt);
+        (IPlants.Result memory result, bytes32[] memory proof) = _convictAndReveal(salt, verdict);
+        plants.answer(plantHash, 1, _duty(1), result, proof);
+    }
+
+    function _convictAndReveal(bytes32 salt, IPlants.Verdict verdict)
+        private
+        returns (IPlants.Result memory result, bytes32[] memory proof)
+    {
         _convict();
         skip(10);
         result = IPlants.Result(owner, planted.batchId, planted.receipt.number, verdict, "commitment", "opening");
@@ -49,7 +68,7 @@ abstract contract Planted is Network {
         bytes32 root = _root(result, proof[0]);
         vm.prank(judges[1]);
         verifiers.postDuties(plantEpoch, 1, root, 2);
-        plants.reveal(planted, SALT, _consent());
+        plants.reveal(planted, salt, _consent());
     }
 
     function _root(IPlants.Result memory result, bytes32 sibling) internal view returns (bytes32) {

@@ -32,11 +32,41 @@ abstract contract PlantsAnswer is Planted {
         plants.answer(plantHash, 1, duty, result, proof);
     }
 
-    function test_answer__undecided__is_counted() public {
+    function test_answer__undecided__is_counted_and_spared_once() public {
         (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Inconclusive);
         plants.answer(plantHash, 1, _duty(1), result, proof);
-        assertEq(plants.recordOf(judges[1]).undecided, 1);
+        IPlants.Record memory r = plants.recordOf(judges[1]);
+        assertEq(r.undecided, 1);
+        assertEq(r.debt, 1);
         assertEq(staking.slashable(judges[1]), STAKE);
+    }
+
+    function test_answer__undecided_again__is_fined_unless_one_was_found_between() public {
+        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Inconclusive);
+        plants.answer(plantHash, 1, _duty(1), result, proof);
+        uint256 before = vm.snapshotState();
+        _answeredNext(IPlants.Verdict.Inconclusive);
+        assertEq(plants.recordOf(judges[1]).debt, 1);
+        assertEq(staking.slashable(judges[1]), STAKE - FINE);
+        vm.revertToState(before);
+        _answeredNext(IPlants.Verdict.Fail);
+        assertEq(plants.recordOf(judges[1]).debt, 0);
+        _answeredNext(IPlants.Verdict.Inconclusive);
+        IPlants.Record memory r = plants.recordOf(judges[1]);
+        assertEq(r.undecided, 2);
+        assertEq(r.found, 1);
+        assertEq(r.debt, 1);
+        assertEq(staking.slashable(judges[1]), STAKE);
+    }
+
+    function test_answer__found__makes_up_for_no_later_one() public {
+        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Fail);
+        plants.answer(plantHash, 1, _duty(1), result, proof);
+        assertEq(plants.recordOf(judges[1]).debt, 0);
+        _answeredNext(IPlants.Verdict.Inconclusive);
+        assertEq(staking.slashable(judges[1]), STAKE);
+        _answeredNext(IPlants.Verdict.Inconclusive);
+        assertEq(staking.slashable(judges[1]), STAKE - FINE);
     }
 
     function test_answer__for_another_receipt_seat_or_signature__reverts() public {

@@ -20,7 +20,7 @@ abstract contract PlantsNote is Planted {
 
     function test_terms__without_bounty_fine_or_window__revert() public {
         Plants.Wiring memory w = Plants.Wiring(token, staking, commitments, verifiers, pins, disputes);
-        IPlants.Terms[3] memory bad = [IPlants.Terms(0, 1, 1, 1), IPlants.Terms(1, 0, 1, 1), IPlants.Terms(1, 1, 0, 1)];
+        IPlants.Terms[3] memory bad = [IPlants.Terms(0, 1, 1, 1, 0), IPlants.Terms(1, 0, 1, 1, 0), IPlants.Terms(1, 1, 0, 1, 0)];
         for (uint256 i; i < 3; ++i) {
             vm.expectRevert(IPlants.BadTerms.selector);
             new Plants(address(access), w, bad[i]);
