@@ -25,7 +25,7 @@ from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
-from protocol.rows import prompt_root, token_payload
+from protocol.rows import FRAME_ROWS, prompt_root, token_payload
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import Signed
@@ -188,9 +188,11 @@ class Pipeline:
     # one step
 
     async def _feed(self, first: int, tokens: list[int]) -> None:
-        payload = b"".join(map(token_payload, tokens))
-        step = max(0, first - len(self.spec.prompt) + 1)
-        await self._write(Frame(Kind.ROWS, self.spec.job_id, payload, epoch=self._rows_epoch, step=step, position=first, rows=len(tokens)))
+        for at in range(0, len(tokens), FRAME_ROWS):
+            part, position = tokens[at : at + FRAME_ROWS], first + at
+            payload = b"".join(map(token_payload, part))
+            step = max(0, position - len(self.spec.prompt) + 1)
+            await self._write(Frame(Kind.ROWS, self.spec.job_id, payload, epoch=self._rows_epoch, step=step, position=position, rows=len(part)))
 
     async def _write(self, frame: Frame) -> None:
         try:

@@ -1,15 +1,18 @@
 """Run one stage: rows in, rows out, over a KV cache for each session."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DummyLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer
 
 from inference.loader import LoadedStage
+from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, packing, packs
+
+CERTIFYING_ROWS, LEAST_ROWS = 12, 256
 
 
 @dataclass
@@ -38,6 +41,8 @@ class StageExecutor:
     """
 
     stage: LoadedStage
+    packed: bool = field(default=False, init=False)
+    """Whether steps of several sessions run in one pass, as ``pack`` has found possible."""
     _inject: torch.Tensor | None = field(default=None, init=False)
     _captured: torch.Tensor | None = field(default=None, init=False)
     _final: torch.Tensor | None = field(default=None, init=False)
@@ -62,28 +67,109 @@ class StageExecutor:
     def dtype(self) -> torch.dtype:
         return self.stage.model.dtype
 
-    def open_session(self) -> SessionState:
-        """A new, empty KV cache; layers that this stage does not own hold nothing, so that layer indices stay true."""
+    def open_session(self, rows: int = LEAST_ROWS) -> SessionState:
+        """A new, empty KV cache with room for so many rows before it has to grow; layers that this stage does not own hold nothing, so that layer
+        indices stay true."""
         cache = DynamicCache(config=self.stage.model.config)
-        cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(cache.layers)]
+        own = [GrowingLayer(rows) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(own)]
         return SessionState(cache)
 
-    @torch.inference_mode()
-    def forward(self, session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
-        """Append rows to the session and run them.
+    def kv_row_bytes(self) -> int:
+        """What a row's keys and values take on this stage, as a session shows that holds one. Layers with a state of fixed size count nothing."""
+        session = self.open_session()
+        self.forward(session, self._random_rows(1, torch.Generator()))
+        held = [layer for layer in session.cache.layers if getattr(layer, "is_initialized", False)]
+        tensors = [states for layer in held for states in (getattr(layer, "keys", None), getattr(layer, "values", None)) if states is not None]
+        return sum(states.numel() * states.itemsize for states in tensors)
 
-        ``rows``: token ids [n] int64 on the first stage, hidden states [n, hidden] elsewhere. ``logits_for``: for how many of the
-        last rows the last stage computes logits; 0 means all.
+    def forward(self, session: SessionState, rows: torch.Tensor) -> StageOutput:
+        """Append rows to the session and run them; logits for the last one.
+
+        ``rows``: token ids [n] int64 on the first stage, hidden states [n, hidden] elsewhere.
         """
-        out = self.forward_batch(session, rows[None], None, logits_for)
-        return StageOutput(out.rows[0], None if out.logits is None else out.logits[0])
+        return self.step([(session, rows)])[0]
 
     @torch.inference_mode()
-    def forward_batch(self, session: SessionState, rows: torch.Tensor, mask: torch.Tensor | None, logits_for: int = 1) -> StageOutput:
+    def step(self, work: Sequence[tuple[SessionState, torch.Tensor]]) -> list[StageOutput]:
+        """Append to several sessions, each with rows as in ``forward``; in one pass where the stage is ``packed``, else one after another."""
+        if not self.packed:
+            outs = [self.forward_batch(session, rows[None], None) for session, rows in work]
+            return [StageOutput(out.rows[0], None if out.logits is None else out.logits[0]) for out in outs]
+        return self._run_packed(work, Pack([(session.cache, len(rows)) for session, rows in work]))
+
+    def _run_packed(self, work: Sequence[tuple[SessionState, torch.Tensor]], pack: Pack) -> list[StageOutput]:
+        counts = [len(rows) for _, rows in work]
+        rows = torch.cat([rows for _, rows in work])[None]
+        ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64)
+        positions = torch.cat([torch.arange(session.position, session.position + len(rows)) for session, rows in work])[None]
+        run = self.stage.model if self.stage.is_last else self.stage.decoder
+        keep = {"logits_to_keep": torch.tensor(counts).cumsum(0) - 1} if self.stage.is_last else {}
+        with self._injecting(None if self.stage.is_first else rows), packing(pack):
+            out = run(input_ids=ids, position_ids=positions, use_cache=False, **keep)
+        for (session, _), count in zip(work, counts, strict=True):
+            session.position += count
+        assert self._captured is not None
+        parts = self._captured[0].split(counts)
+        logits = out.logits[0].float()[:, None] if self.stage.is_last else [None] * len(parts)
+        return [StageOutput(part, scores) for part, scores in zip(parts, logits, strict=True)]
+
+    @torch.inference_mode()
+    def pack(self) -> bool:
+        """Run steps of several sessions in one pass from now on, if the model lets us: whether it does.
+
+        Models keep state in more ways than we know of. So it is tried: two sessions that join each other in mid-prompt have to come out as each by
+        itself does, up to what another cut of the same rows changes.
+        """
+        model = self.stage.model
+        if model.config._attn_implementation != KERNEL:
+            return False
+        source = torch.Generator().manual_seed(0)
+        inputs = [self._random_rows(count, source) for count in (CERTIFYING_ROWS, CERTIFYING_ROWS // 2)]
+        alone, cut = ([self._in_cuts(rows, cuts) for rows in inputs] for cuts in ((5, 11), (3, 7)))
+        model.set_attn_implementation(PACKED)
+        self.packed = True
+        try:
+            together, windows = self._together(inputs)
+            fits = all(packs(layer, windows[i]) for i, layer in enumerate(self.open_session().cache.layers) if i in self.stage.layers)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError):  # whatever a model says to a pass that it was not written for
+            fits, together = False, alone
+        noise = max(_distance(a, b) for a, b in zip(alone, cut, strict=True))
+        error = max(_distance(a, b) for a, b in zip(alone, together, strict=True))
+        self.packed = fits and error <= max(4 * noise, 4 * torch.finfo(self.dtype).eps)
+        if not self.packed:
+            model.set_attn_implementation(KERNEL)
+        return self.packed
+
+    def _random_rows(self, count: int, source: torch.Generator) -> torch.Tensor:
+        if self.stage.is_first:
+            return torch.randint(0, self.vocab_size, (count,), generator=source)
+        return torch.randn(count, self.hidden_size, generator=source).to(self.dtype)
+
+    def _in_cuts(self, rows: torch.Tensor, cuts: tuple[int, ...]) -> torch.Tensor:
+        session = self.open_session()
+        return torch.cat([self.forward(session, part).rows for part in rows.tensor_split(cuts) if len(part)])
+
+    def _together(self, inputs: list[torch.Tensor]) -> tuple[list[torch.Tensor], dict[int, int | None]]:
+        """Both inputs packed: the longer one's beginning alone, then both, then row by row; what came out, and the windows that layers asked for."""
+        long, short = self.open_session(), self.open_session()
+        cut = len(inputs[0]) - len(inputs[1])
+        parts = [(long, inputs[0][:cut])], [(long, inputs[0][cut:-2]), (short, inputs[1][:-2])]
+        ends = [[(long, inputs[0][i : i + 1 or None]), (short, inputs[1][i : i + 1 or None])] for i in (-2, -1)]
+        found: dict[int, list[torch.Tensor]] = {id(long): [], id(short): []}
+        for work in (*parts, *ends):
+            pack = Pack([(session.cache, len(rows)) for session, rows in work])
+            for (session, _), out in zip(work, self._run_packed(work, pack), strict=True):
+                found[id(session)].append(out.rows)
+        return [torch.cat(rows) for rows in found.values()], pack.windows
+
+    @torch.inference_mode()
+    def forward_batch(self, session: SessionState, rows: torch.Tensor, mask: torch.Tensor | None) -> StageOutput:
         """Append a step of several sequences that share one cache; what comes out has the batch in front, as ``rows`` has.
 
         ``rows``: [b, n] or [b, n, hidden]. ``mask``: [b, n] bool, False where a row is padding, which lies on the left; None where nothing is.
         """
+        assert not self.packed, "a packed stage takes no padding"
         count = rows.shape[1]
         ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64)
         if mask is None:
@@ -92,7 +178,7 @@ class StageExecutor:
             session.mask = mask if session.mask is None else torch.cat([session.mask, mask], dim=1)
             positions = (session.mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -count:]
         run = self.stage.model if self.stage.is_last else self.stage.decoder
-        keep = {"logits_to_keep": logits_for} if self.stage.is_last else {}
+        keep = {"logits_to_keep": 1} if self.stage.is_last else {}
         with self._injecting(None if self.stage.is_first else rows):
             out = run(input_ids=ids, position_ids=positions, attention_mask=session.mask, past_key_values=session.cache, use_cache=True, **keep)
         session.position += count
@@ -140,3 +226,8 @@ class StageExecutor:
 
     def _capture(self, rows: torch.Tensor) -> None:
         self._captured = rows
+
+
+def _distance(rows: torch.Tensor, others: torch.Tensor) -> float:
+    """The greatest distance of two rows, as a share of the row."""
+    return float(((rows - others).float().norm(dim=-1) / rows.float().norm(dim=-1).clamp(min=1e-12)).max())

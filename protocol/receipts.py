@@ -62,6 +62,11 @@ class SessionOffer(TypedStruct):
         return job_cost(self.prompt_tokens, self.cached_count, completion, self.input_price, self.cached_price, self.output_price)
 
     @property
+    def most_rows(self) -> int:
+        """Rows that the job may come to: its prompt and its longest answer."""
+        return self.prompt_tokens + self.max_tokens
+
+    @property
     def most(self) -> Wei:
         """What this stage's part may cost at most."""
         return self.cost(self.max_tokens - self.generated)

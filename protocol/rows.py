@@ -9,6 +9,8 @@ from protocol.trees import RowTree
 TOKEN_DTYPE = "token"
 CHECKPOINT_EVERY = 32
 """Rows between two checkpoints while decoding."""
+FRAME_ROWS = 256
+"""The most rows in one frame: a long prompt goes in several, which the stages work on at once, and between which others get their turn."""
 
 
 def row_leaf(salt: bytes, boundary: int, position: int, dtype: str, payload: bytes) -> bytes:

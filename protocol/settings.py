@@ -81,6 +81,7 @@ class ProviderSettings(NetworkSettings):
     layers: str = Field("0-30", description="layers to serve, FIRST-END")
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
     threads: int = Field(1, ge=1, description="threads of the compute process")
+    kv_bytes: int = Field(2_000_000_000, ge=1, description="bytes of KV cache at most; a session is refused where its longest answer would not fit")
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
 

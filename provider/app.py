@@ -60,6 +60,8 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
     backing, executor = Backing(chain, ledger, chain.settlement_domain), StageExecutor(stage)
+    if not executor.pack():
+        log.warning("sessions run one after another: this model's state is not kept in plain keys and values", layers=settings.layers)
     row_bytes = executor.hidden_size * execution.dtype.itemsize
     disputes = DisputeReader(chain)
     planting = Planting(chain, account, settings.owner, settings.data_dir / "plants", disputes)
@@ -76,6 +78,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         showing=Showing(evidence, EvidenceAccess(chain, ledger, settings.owner, disputes), ledger, settings.layer_range),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
         planting=planting,
+        kv_bytes=settings.kv_bytes,
     )
     tamper(server)
     anchoring = Anchoring(chain, ledger, account, settings.owner)

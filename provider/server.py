@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +44,7 @@ from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.planting import Planting
 from provider.pricing import Pricing
+from provider.scheduler import Scheduler
 from provider.session import Signer, StageSession
 from provider.showing import Showing
 
@@ -56,7 +56,7 @@ MAX_SESSIONS = 64
 
 @dataclass
 class StageServer:
-    """All sessions of one stage. Compute runs on one thread, so that steps of different sessions queue and never overlap."""
+    """All sessions of one stage. ``kv_bytes``: what their keys and values may take together."""
 
     layers: LayerRange
     model_id: bytes
@@ -70,8 +70,12 @@ class StageServer:
     showing: Showing
     closing: Closing
     planting: Planting
+    kv_bytes: int
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
-    compute: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.executor)
+        self.kv_row_bytes = self.executor.kv_row_bytes()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -114,7 +118,7 @@ class StageServer:
             executor=self.executor,
             signer=self.signer,
             files=SessionFiles(folder, log_in, log_out, file_rebuilt),
-            cache=self.executor.open_session(),
+            cache=self.executor.open_session(offer.most_rows),
             route=request.route,
             epoch_in=offer.epoch,
             epoch_out=offer.epoch,
@@ -126,6 +130,8 @@ class StageServer:
         return OpenReply(self.execution.name)
 
     def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters, now: int) -> None:
+        reserved = sum(session.offer.most_rows for session in self.sessions.values()) * self.kv_row_bytes
+        needed = offer.most_rows * self.kv_row_bytes
         faults = {
             f"provider is {offer.provider}, not {self.signer.provider}": offer.provider != self.signer.provider,
             f"layers {offer.layers} are not served here, {self.layers} are": offer.layers != self.layers,
@@ -134,6 +140,7 @@ class StageServer:
             "the sampling parameters are not those that the offer names": offer.sampling_hash != sampling.digest(),
             f"the offer expired at {offer.expires_at}": offer.expires_at <= now,
             "the session is open already": offer.job_id in self.sessions,
+            f"the session may need {needed} bytes of KV cache, {reserved} of {self.kv_bytes} are taken": reserved + needed > self.kv_bytes,
             f"{MAX_SESSIONS} sessions are open, which is the limit": len(self.sessions) >= MAX_SESSIONS,
             f"{len(request.prompt)} token ids came for {offer.known_tokens} known tokens": bool(request.prompt)
             and len(request.prompt) != offer.known_tokens,
@@ -184,7 +191,7 @@ class StageServer:
             if rows is None:
                 return None
             word = None if checkpoint is None else self._countersign(session, checkpoint)
-            payloads, token = await asyncio.get_running_loop().run_in_executor(self.compute, session.compute, rows)
+            payloads, token = await self.scheduler.run(session.cache, rows, session.finish)
             before = session.checkpoint
             session.emit(payloads, token)
             if session.is_last and session.checkpoint is not before:

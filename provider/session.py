@@ -8,10 +8,10 @@ import msgspec
 import torch
 
 from inference.classes import ExecutionClass, rows_from_bytes, rows_to_bytes
-from inference.executor import SessionState, StageExecutor
+from inference.executor import SessionState, StageExecutor, StageOutput
 from protocol.plants import Plant
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
-from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, last_stage_payload, token_payload
+from protocol.rows import CHECKPOINT_EVERY, FRAME_ROWS, TOKEN_DTYPE, last_stage_payload, token_payload
 from protocol.sampling import SamplingParameters, sample
 from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
@@ -21,8 +21,6 @@ from provider.evidence import EvidenceMeta, SessionFiles
 from provider.planting import spoil
 
 NO_TOKEN = -1
-REPLAY_ROWS = 1024
-"""Rows in one frame of a replay."""
 
 
 @dataclass
@@ -118,10 +116,12 @@ class StageSession:
         self._require_epoch(frame)
         if frame.position + frame.rows <= self.position:
             return None
+        if frame.rows > FRAME_ROWS:
+            raise Refused(f"a frame of {frame.rows} rows; {FRAME_ROWS} are taken at once, so that nobody waits long for others' prompts")
         expected = TOKEN_DTYPE if self.is_first else self.execution.wire_dtype
         if frame.dtype != expected or frame.position != self.position:
             raise Refused(f"expected position {self.position} as {expected}, got {frame.position} as {frame.dtype}")
-        if self.position + frame.rows > self.offer.prompt_tokens + self.offer.max_tokens:
+        if self.position + frame.rows > self.offer.most_rows:
             raise Refused(f"{self.position + frame.rows} rows exceed the {self.offer.prompt_tokens} + {self.offer.max_tokens} of the offer")
         if self.is_first:
             rows = rows_from_bytes(frame.payload, frame.rows, torch.int64).reshape(frame.rows)
@@ -141,9 +141,8 @@ class StageSession:
                 self.segment.append(leaf)
         return rows
 
-    def compute(self, rows: torch.Tensor) -> tuple[list[bytes], int]:
-        """Run the rows; (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
-        out = self.executor.forward(self.cache, rows)
+    def finish(self, out: StageOutput) -> tuple[list[bytes], int]:
+        """What was computed, as (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
         sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
         if not bool(torch.isfinite(sent).all()):
             # Nobody can say whether they are right: to sign them would be to answer for what the stage before may have chosen.
@@ -255,7 +254,7 @@ class StageSession:
             return False
         self.epoch_out = epoch
         self.out = asyncio.Queue()
-        for first, rows, payload in self.files.replay(REPLAY_ROWS):
+        for first, rows, payload in self.files.replay(FRAME_ROWS):
             last = first + rows == self.files.computed
             flags = CHECKPOINT_FOLLOWS if last and self.files.rows_out.tree.count else 0
             self._queue(Kind.ROWS, payload, self.execution.wire_dtype, flags, first, rows)

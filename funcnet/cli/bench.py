@@ -22,7 +22,8 @@ def bench(
     """Run a benchmark; each row is a ratio measured in this run, with the bar it is held to."""
     report = load(name).run(quick)
     for row in report["rows"]:
-        print(f"{row['name']:52} {row['value']:>10.4g} {row['unit']:10} bar {row['bar']:<8.4g} {'holds' if row['holds'] else 'MISSED'}")
+        verdict = "to compare" if row["bar"] is None else f"bar {row['bar']:<8.4g} {'holds' if row['holds'] else 'MISSED'}"
+        print(f"{row['name']:52} {row['value']:>10.4g} {row['unit']:10} {verdict}")
     if as_json:
         print(json.dumps(report))
 

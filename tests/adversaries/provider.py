@@ -6,7 +6,7 @@ The agent itself has no switch for lying; each lie here is a change to its parts
 import asyncio
 import itertools
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,19 +41,20 @@ def _computing(name: str) -> Lie:
     return lambda server: COMPUTE[name](server.executor)
 
 
+def _outputs(server: StageServer, change: Callable[[SessionState, int, torch.Tensor, StageOutput], StageOutput]) -> None:
+    """Change what is computed; ``change`` is given the session, the position of the first row in, the rows in, and what is true."""
+    honest = server.executor.step
+
+    def step(work: Sequence[tuple[SessionState, torch.Tensor]]) -> list[StageOutput]:
+        firsts = [session.position for session, _ in work]
+        return [change(session, first, rows, out) for (session, rows), first, out in zip(work, firsts, honest(work), strict=True)]
+
+    server.executor.step = step  # type: ignore[method-assign]
+
+
 def _rows(change: Callable[[torch.Tensor], torch.Tensor]) -> Lie:
     """A stage that commits to other rows than it computed, and sends those."""
-
-    def tamper(server: StageServer) -> None:
-        honest = server.executor.forward
-
-        def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
-            out = honest(session, rows, logits_for)
-            return StageOutput(change(out.rows), out.logits)
-
-        server.executor.forward = forward  # type: ignore[method-assign]
-
-    return tamper
+    return lambda server: _outputs(server, lambda _session, _first, _rows, out: StageOutput(change(out.rows), out.logits))
 
 
 def _sessions(change: Callable[[StageSession], None]) -> Lie:
@@ -123,12 +124,10 @@ def _earlier_rows(answers_only: bool) -> Lie:
     """A stage that sends rows of an earlier job in place of this one's, or of its answer alone: work done once and sold again."""
 
     def tamper(server: StageServer) -> None:
-        honest, kept = server.executor.forward, torch.empty(0)
+        kept = torch.empty(0)
 
-        def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
+        def change(_: SessionState, first: int, rows: torch.Tensor, out: StageOutput) -> StageOutput:
             nonlocal kept
-            first = session.position
-            out = honest(session, rows, logits_for)
             if first == 0 and not len(kept):
                 kept = out.rows.flip(0)  # of the first job there is nothing earlier but its own rows in another order
             if answers_only and first == 0:
@@ -136,21 +135,19 @@ def _earlier_rows(answers_only: bool) -> Lie:
             index = torch.arange(first, first + len(rows)) % len(kept)
             return StageOutput(kept[index].clone(), out.logits)
 
-        server.executor.forward = forward  # type: ignore[method-assign]
+        _outputs(server, change)
 
     return tamper
 
 
 def _few_tokens(server: StageServer) -> None:
     """Off by a fifth in four tokens of each answer, and honest elsewhere."""
-    honest = server.executor.forward
 
-    def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
-        out = honest(session, rows, logits_for)
+    def change(session: SessionState, _: int, rows: torch.Tensor, out: StageOutput) -> StageOutput:
         wrong = len(rows) == 1 and session.position % 16 < 4
         return StageOutput(out.rows * 1.2 if wrong else out.rows, out.logits)
 
-    server.executor.forward = forward  # type: ignore[method-assign]
+    _outputs(server, change)
 
 
 def _other_model_text(server: StageServer) -> None:
@@ -159,15 +156,14 @@ def _other_model_text(server: StageServer) -> None:
     settings = ProviderSettings.load()
     cheap = StageExecutor(load_stage(settings.model_dir, stage.layers, server.executor.dtype))
     COMPUTE["int4-weights"](cheap)
-    honest, sessions = server.executor.forward, dict[int, SessionState]()
+    sessions: dict[int, SessionState] = {}
 
-    def forward(session: SessionState, rows: torch.Tensor, logits_for: int = 1) -> StageOutput:
-        if session.position == 0:
+    def change(session: SessionState, first: int, rows: torch.Tensor, out: StageOutput) -> StageOutput:
+        if first == 0:
             sessions[id(session)] = cheap.open_session()
-        text = cheap.forward(sessions[id(session)], rows, logits_for)
-        return StageOutput(honest(session, rows, logits_for).rows, text.logits)
+        return StageOutput(out.rows, cheap.forward(sessions[id(session)], rows).logits)
 
-    server.executor.forward = forward  # type: ignore[method-assign]
+    _outputs(server, change)
 
 
 def _takes_second_best(server: StageServer) -> None:

@@ -18,6 +18,7 @@ from funcnet.network import Network
 from protocol.bls import sign
 from protocol.chain import struct_values
 from protocol.receipts import EvidenceRequest, RouteUpdate, StageReceipt
+from protocol.rows import FRAME_ROWS
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import verify_batch_proof
 from protocol.typed import ZERO32, Signed
@@ -40,9 +41,9 @@ def extra(answer: Any) -> dict[str, Any]:
     return dict(answer.model_extra["function_network"])
 
 
-def reference(network: Network, max_tokens: int) -> dict[str, Any]:
+def reference(network: Network, max_tokens: int, messages: list[dict[str, str]] = QUESTION) -> dict[str, Any]:
     command = [sys.executable, "-m", "inference.reference", str(network.model_dir)]
-    request = json.dumps({"messages": QUESTION, "max_tokens": max_tokens})
+    request = json.dumps({"messages": messages, "max_tokens": max_tokens})
     return dict(json.loads(subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
 
 
@@ -102,6 +103,33 @@ def test_chat__several_at_once__each_gets_its_own_answer(network: Network, clien
         assert [answer["token_ids"] for answer in answers] == [alone] * 4
         # Jobs that end together bring their vouchers to a stage in any order; refusing one once made the stream refuse all that followed.
         assert [len(answer["receipts"]) for answer in answers] == [3] * 4
+
+
+def test_chat__many_of_any_length__each_gets_the_text_that_it_gets_alone(network: Network, client: openai.OpenAI) -> None:
+    """They share the stages' passes from step to step; one prompt comes in several frames, and one client goes away in the middle."""
+    questions = [
+        [{"role": "user", "content": f"Say something about the number {i}." + " It is a nice number." * words}]
+        for i, words in enumerate((0, 150, 3, 30, 9, 0))
+    ]
+    limits = [30, 8, 20, 10, 25, 40]
+    alone = [extra(ask(client, messages=question, max_tokens=limit))["token_ids"] for question, limit in zip(questions, limits, strict=True)]
+    expected = reference(network, limits[1], questions[1])
+    assert len(expected["prompt"]) > 2 * FRAME_ROWS
+    assert alone[1] == expected["tokens"]
+
+    async def leave(many: openai.AsyncOpenAI) -> None:
+        stream = await ask(many, messages=questions[0], max_tokens=60, stream=True)
+        await anext(aiter(stream))
+        await stream.close()
+
+    async def run() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0) as many:
+            asks = [ask(many, messages=question, max_tokens=limit) for question, limit in zip(questions, limits, strict=True)]
+            return list(await asyncio.gather(*asks, leave(many)))[:-1]
+
+    answers = [extra(answer) for answer in asyncio.run(run())]
+    assert [answer["token_ids"] for answer in answers] == alone
+    assert [len(answer["receipts"]) for answer in answers] == [3] * len(answers)
 
 
 def test_chat__wrong_key__is_401(network: Network) -> None:

@@ -17,7 +17,7 @@ from funcnet.network import Network
 from inference.classes import rows_to_bytes
 from protocol.chain import struct_values
 from protocol.receipts import Checkpoint, SessionOffer, Voucher, execution_class_id
-from protocol.rows import prompt_root, row_leaf
+from protocol.rows import FRAME_ROWS, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused
 from protocol.trees import row_tree_root
@@ -135,6 +135,10 @@ SENT: dict[str, tuple[Callable[[SessionOffer], Frame], str]] = {
     "another width": (lambda o: frame_of(o, rows(width=64)), "rows of width 64 do not fit a model of width 576"),
     "a gap": (lambda o: frame_of(o, rows(), position=5), "expected position 0 as float32, got 5"),
     "too many rows": (lambda o: frame_of(o, rows(8)), "8 rows exceed the 3 \\+ 4 of the offer"),
+    "more rows than a frame takes": (
+        lambda o: frame_of(o, rows(FRAME_ROWS + 1)),
+        f"a frame of {FRAME_ROWS + 1} rows; {FRAME_ROWS} are taken at once",
+    ),
     "another epoch": (lambda o: frame_of(o, rows(), epoch=3), "frames of epoch 3 do not count"),
     "fewer bytes than rows": (lambda o: Frame(Kind.ROWS, o.job_id, bytes(7), "float32", rows=3, hidden=HIDDEN), "."),
 }
@@ -192,7 +196,8 @@ ORDERS: dict[str, tuple[dict[str, Any], str]] = {
     "another provider": ({"provider": "0x" + "11" * 20}, "provider is"),
     "expired": ({"expires_at": 1}, "expired"),
     "a payer without a limit": ({"payer": "0x" + "22" * 20}, "has 0 wei within its limit"),
-    "more than the payer has": ({"max_tokens": 2**31}, "within its limit for this gateway"),
+    "more than the payer has": ({"output_price": 10**24}, "within its limit for this gateway"),
+    "a longer answer than there is room for": ({"max_tokens": 2**31}, r"may need \d+ bytes of KV cache, 0 of 2000000000 are taken"),
 }
 
 

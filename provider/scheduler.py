@@ -1,0 +1,78 @@
+"""Continuous batching: the steps of all sessions that wait run in one pass. Sessions join and leave it at every step."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from inference.executor import SessionState, StageExecutor, StageOutput
+
+T = TypeVar("T")
+BATCH_ROWS = 512
+"""Rows in a pass: all sessions that decode, then prompts while there is room, so that a long prompt delays nobody by more than a frame of its own."""
+
+
+@dataclass(eq=False)
+class Step:
+    """Rows that a session appends. ``finish`` turns what comes out into the step's result, on the compute thread."""
+
+    session: SessionState
+    rows: torch.Tensor
+    finish: Callable[[StageOutput], Any]
+    done: "asyncio.Future[Any]"
+
+
+@dataclass
+class Scheduler:
+    """Owns the compute thread. A session has one step in it at a time."""
+
+    executor: StageExecutor
+    waiting: list[Step] = field(default_factory=list)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
+    _loop: "asyncio.Task[None] | None" = None
+
+    async def run(self, session: SessionState, rows: torch.Tensor, finish: Callable[[StageOutput], T]) -> T:
+        """Append rows to a session in the next pass that has room. Raises what the pass or ``finish`` raises."""
+        step = Step(session, rows, finish, asyncio.get_running_loop().create_future())
+        self.waiting.append(step)
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.create_task(self._work())
+        return await step.done  # type: ignore[no-any-return]
+
+    async def _work(self) -> None:
+        while batch := self._next_batch():
+            for step, result in zip(batch, await asyncio.get_running_loop().run_in_executor(self.thread, self._pass, batch), strict=True):
+                if step.done.cancelled():
+                    continue
+                if isinstance(result, Exception):
+                    step.done.set_exception(result)
+                else:
+                    step.done.set_result(result)
+
+    def _next_batch(self) -> list[Step]:
+        """Single rows first, since somebody waits for each; then prompts in the order in which they came, at least one."""
+        self.waiting = [step for step in self.waiting if not step.done.cancelled()]
+        batch: list[Step] = []
+        for step in sorted(self.waiting, key=lambda step: len(step.rows) > 1):
+            if not batch or sum(len(other.rows) for other in batch) + len(step.rows) <= BATCH_ROWS:
+                batch.append(step)
+        self.waiting = [step for step in self.waiting if step not in batch]
+        return batch
+
+    def _pass(self, batch: list[Step]) -> list[Any]:
+        """Each step's result, or what it raised; an error of the pass itself is everybody's."""
+        try:
+            outs = self.executor.step([(step.session, step.rows) for step in batch])
+        except Exception as error:
+            return [error] * len(batch)
+        return [_caught(step.finish, out) for step, out in zip(batch, outs, strict=True)]
+
+
+def _caught(finish: Callable[[StageOutput], Any], out: StageOutput) -> Any:
+    try:
+        return finish(out)
+    except Exception as error:
+        return error

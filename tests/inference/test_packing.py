@@ -1,0 +1,137 @@
+"""Sessions of any length join and leave one pass at every step, and each gets what it would have got alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+from inference.executor import SessionState, StageExecutor
+from inference.loader import load_stage
+from inference.packing import GrowingLayer
+from protocol.units import LayerRange
+from tests.inference.test_split import SMALL, split
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4}
+FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
+    "llama": (transformers.LlamaConfig, {}),
+    "mistral-window": (transformers.MistralConfig, {"sliding_window": 4}),
+    "qwen2": (transformers.Qwen2Config, {}),
+    "qwen3-moe": (transformers.Qwen3MoeConfig, {"head_dim": 8, **EXPERTS}),
+    "gemma3-windows": (
+        transformers.Gemma3TextConfig,
+        {"head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 3},
+    ),
+    "phi3": (transformers.Phi3Config, {"pad_token_id": 0}),
+    "olmo2": (transformers.Olmo2Config, {}),
+    "cohere": (transformers.CohereConfig, {}),
+    "starcoder2": (transformers.Starcoder2Config, {}),
+    "stablelm": (transformers.StableLmConfig, {}),
+    "smollm3": (transformers.SmolLM3Config, {"pad_token_id": 0}),
+    "nemotron": (transformers.NemotronConfig, {}),
+    "deepseek-v3": (
+        transformers.DeepseekV3Config,
+        {**LATENT, **EXPERTS, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 2},
+    ),
+}
+PROMPTS, NEW_TOKENS = (11, 5, 8), 8
+
+
+@pytest.fixture(params=FAMILIES, scope="module")
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kind, extra = FAMILIES[request.param]
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp(request.param)
+    AutoModelForCausalLM.from_config(kind(**{**SMALL, **extra}), dtype=torch.float32).eval().save_pretrained(folder)
+    return folder
+
+
+def tokens_of(rows: int) -> torch.Tensor:
+    return torch.randint(1, 97, (rows,), generator=torch.Generator().manual_seed(rows))
+
+
+def test_packed__sessions_join_and_leave__each_gets_the_tokens_of_generate(folder: Path) -> None:
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    prompts = [tokens_of(rows) for rows in PROMPTS]
+    options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    expected = [whole.generate(p[None], attention_mask=torch.ones_like(p)[None], **options)[0, len(p) :].tolist() for p in prompts]
+    stages = split(folder, [(0, 2), (2, 4), (4, 6)])
+    assert [stage.pack() for stage in stages] == [True] * 3
+    sessions = [[stage.open_session() for stage in stages] for _ in prompts]
+    feeds, found = list(prompts), [list[int]() for _ in prompts]
+    for step in range(NEW_TOKENS + 2 * (len(prompts) - 1)):
+        active = [i for i in range(len(prompts)) if step >= 2 * i and len(found[i]) < NEW_TOKENS]
+        rows = [feeds[i] for i in active]
+        for number, stage in enumerate(stages):
+            outs = stage.step([(sessions[i][number], part) for i, part in zip(active, rows, strict=True)])
+            rows = [out.rows for out in outs]
+        for i, out in zip(active, outs, strict=True):
+            assert out.logits is not None
+            found[i].append(int(out.logits[-1].argmax()))
+            feeds[i] = torch.tensor(found[i][-1:])
+    assert found == expected
+
+
+def stage_of(folder: Path, attention: str = "sdpa") -> StageExecutor:
+    return StageExecutor(load_stage(folder, LayerRange(0, 6), torch.float32, attention=attention))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("llama")
+    AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SMALL), dtype=torch.float32).eval().save_pretrained(folder)
+    return folder
+
+
+def test_pack__kernel_that_is_not_ours_to_call__is_refused_and_sessions_run_one_by_one(llama: Path) -> None:
+    stage, packed = stage_of(llama, "eager"), stage_of(llama)
+    assert not stage.pack()
+    assert packed.pack()
+    work = [tokens_of(7), tokens_of(3)]
+    alone, together = (s.step([(s.open_session(), rows) for rows in work]) for s in (stage, packed))
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one.rows, other.rows, rtol=1e-4, atol=1e-5)
+
+
+def test_pack__model_with_state_of_another_kind__is_refused_and_goes_on_as_before(llama: Path) -> None:
+    stage = stage_of(llama)
+    expected = stage.forward(stage.open_session(), tokens_of(9)).rows
+    honest = stage.open_session
+
+    class Fading(GrowingLayer):
+        """Forgets a little of its past with each row, so that it matters what else runs in between."""
+
+        def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            keys, values = super().update(key_states, value_states)
+            values[..., : values.shape[-2] - key_states.shape[-2], :] *= 1 - 0.2 * float(stage.packed)
+            return keys, values
+
+    def open_session(rows: int = 64) -> SessionState:
+        session = honest(rows)
+        session.cache.layers = [Fading(rows) for _ in session.cache.layers]
+        return session
+
+    stage.open_session = open_session  # type: ignore[method-assign]
+    assert not stage.pack()
+    stage.open_session = honest  # type: ignore[method-assign]
+    assert torch.equal(stage.forward(stage.open_session(), tokens_of(9)).rows, expected)
+
+
+def test_session__past_its_room__grows_and_keeps_what_it_has(llama: Path) -> None:
+    stage = stage_of(llama)
+    assert stage.pack()
+    tight, wide = stage.open_session(2), stage.open_session(64)
+    for rows in (1, 1, 1, 5, 9):
+        assert torch.equal(stage.forward(tight, tokens_of(rows)).rows, stage.forward(wide, tokens_of(rows)).rows)
+
+
+def test_kv_row_bytes__is_what_a_row_takes(llama: Path) -> None:
+    stage = stage_of(llama)
+    # Keys and values of two heads of eight float32 numbers, in six layers.
+    assert stage.kv_row_bytes() == 2 * 2 * 8 * 4 * 6
+    assert stage.pack()
+    assert stage.kv_row_bytes() == 2 * 2 * 8 * 4 * 6
