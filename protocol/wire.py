@@ -110,6 +110,18 @@ class SessionProgress(msgspec.Struct, frozen=True):
     refused: bool = False
 
 
+class StatusRequest(msgspec.Struct, frozen=True):
+    """Asks a stage how busy it is."""
+
+
+class StageStatus(msgspec.Struct, frozen=True):
+    """``kv_reserved`` of ``kv_bytes``: what the open sessions may come to."""
+
+    sessions: int
+    kv_reserved: int
+    kv_bytes: int
+
+
 class RelinkRequest(msgspec.Struct, frozen=True):
     """Puts new neighbours beside a stage. ``epoch`` names the session, ``update`` is a signed RouteUpdate over ``route``."""
 

@@ -35,6 +35,8 @@ from protocol.wire import (
     RelinkRequest,
     RouteStop,
     SessionProgress,
+    StageStatus,
+    StatusRequest,
     route_hash,
 )
 from provider import ProviderError, Refused
@@ -82,6 +84,7 @@ class StageServer:
             SERVICE,
             {
                 "Open": grpc.unary_unary_rpc_method_handler(_answering(self.open, OpenRequest)),
+                "Status": grpc.unary_unary_rpc_method_handler(_answering(self.status, StatusRequest)),
                 "Progress": grpc.unary_unary_rpc_method_handler(_answering(self.progress, AttachRequest)),
                 "Relink": grpc.unary_unary_rpc_method_handler(_answering(self.relink, RelinkRequest)),
                 "Abort": grpc.unary_unary_rpc_method_handler(_answering(self.abort, AttachRequest)),
@@ -130,8 +133,7 @@ class StageServer:
         return OpenReply(self.execution.name)
 
     def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters, now: int) -> None:
-        reserved = sum(session.offer.most_rows for session in self.sessions.values()) * self.kv_row_bytes
-        needed = offer.most_rows * self.kv_row_bytes
+        reserved, needed = self.kv_reserved, offer.most_rows * self.kv_row_bytes
         faults = {
             f"provider is {offer.provider}, not {self.signer.provider}": offer.provider != self.signer.provider,
             f"layers {offer.layers} are not served here, {self.layers} are": offer.layers != self.layers,
@@ -251,6 +253,15 @@ class StageServer:
         async with session.stepping:
             if not session.closed:
                 await asyncio.to_thread(session.files.save, session.meta())
+
+    @property
+    def kv_reserved(self) -> int:
+        """Bytes that the keys and values of all open sessions may come to."""
+        return sum(session.offer.most_rows for session in self.sessions.values()) * self.kv_row_bytes
+
+    async def status(self, _: StatusRequest) -> StageStatus:
+        """How busy this stage is, for anybody."""
+        return StageStatus(len(self.sessions), self.kv_reserved, self.kv_bytes)
 
     async def progress(self, request: AttachRequest) -> SessionProgress:
         """How far a session is, be it open or cut off by a restart. Raises Refused."""

@@ -1,0 +1,85 @@
+"""A local network for the benchmarks that need one, and clients that load it."""
+
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+
+from funcnet import model
+from funcnet.network import PLANS, Network, ProviderPlan
+from protocol.units import FUNC
+
+SPARES = tuple(ProviderPlan(f"spare-{plan.layers}", plan.layers, 110 * FUNC, 220 * FUNC) for plan in PLANS[:3])
+MODEL = "smollm2-135m-instruct"
+
+
+@contextmanager
+def running(plans: Sequence[ProviderPlan] = PLANS[:3]) -> Iterator[Network]:
+    """Chain, database, indexer, gateway and providers, without verifiers: their replays would take the cores that are measured."""
+    model_dir = model.prepare_bundled(Path(".funcnet"), print).resolve()
+    with tempfile.TemporaryDirectory(prefix="funcnet-bench-") as root:
+        network = Network(Path(root), model_dir, print, tuple(plans), verifiers=0)
+        try:
+            network.start()
+            yield network
+        finally:
+            network.stop()
+
+
+@dataclass
+class Stream:
+    """One streamed answer as its client saw it. ``arrivals``: monotonic seconds of each chunk with text."""
+
+    began: float
+    arrivals: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    replaced: int = 0
+    fault: str = ""
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first text."""
+        return self.arrivals[0] - self.began
+
+    @property
+    def longest_gap(self) -> float:
+        return max(later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False))
+
+
+def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None) -> Stream:
+    """Stream a greedy answer; go away after so many chunks, where a number is given."""
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=300)
+    stream = Stream(time.monotonic())
+    try:
+        chunks = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=max_tokens, temperature=0, stream=True
+        )
+        for chunk in chunks:
+            told = (chunk.model_extra or {}).get("function_network")
+            if told:
+                stream.tokens, stream.replaced = list(told["token_ids"]), len(told["replaced"])
+            if chunk.choices and chunk.choices[0].delta.content:
+                stream.arrivals.append(time.monotonic())
+            if leave_after is not None and len(stream.arrivals) >= leave_after:
+                chunks.close()
+                break
+    except openai.APIError as error:
+        stream.fault = str(error)
+    return stream
+
+
+def ask_all(network: Network, questions: Sequence[str], max_tokens: int) -> list[Stream]:
+    """All at once, each by a client of its own."""
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return list(pool.map(lambda question: ask(network, question, max_tokens), questions))
+
+
+def story(number: int) -> str:
+    """A question with a long answer, and another one for each number."""
+    return f"Tell me a very long story about {random.Random(number).choice(('a fox', 'a king', 'the sea', 'two brothers'))}, number {number}."

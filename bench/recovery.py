@@ -1,0 +1,86 @@
+"""Stages killed with SIGKILL under many streams, with a warm spare for each: every stream has to end with the tokens that it has undisturbed.
+
+Each kill is written down, so that a run that is cut off goes on with ``--kills`` where it stopped.
+"""
+
+import json
+import random
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench._live import SPARES, Stream, ask, ask_all, running, story
+from funcnet.network import PLANS, Network
+
+STREAMS, MAX_TOKENS = 16, 48
+DONE = Path(".funcnet/bench/recovery.jsonl")
+READY_SECONDS = 60
+
+
+def run(quick: bool = False, kills: int = 100) -> dict[str, Any]:
+    """What ``funcnet bench recovery`` prints. ``quick``: three kills, and nothing is written down."""
+    rounds = [] if quick or not DONE.is_file() else [json.loads(line) for line in DONE.read_text().splitlines()]
+    missing = max(0, (3 if quick else kills) - len(rounds))
+    if missing:
+        with running((*PLANS[:3], *SPARES)) as network:
+            questions = [story(number) for number in range(STREAMS)]
+            expected = [stream.tokens for stream in ask_all(network, questions, MAX_TOKENS)]
+            for _ in range(missing):
+                rounds.append(_kill_once(network, questions, expected))
+                if not quick:
+                    DONE.parent.mkdir(parents=True, exist_ok=True)
+                    with DONE.open("a") as file:
+                        file.write(json.dumps(rounds[-1]) + "\n")
+    gaps = [ratio for done in rounds for ratio in done["gap_over_first_token"]]
+    totals = {key: sum(done[key] for done in rounds) for key in ("streams", "streams_completed", "replaced", "tokens_lost", "tokens_differ")}
+    rows = [
+        {"name": name, "value": totals[name], "bar": 0, "unit": "tokens", "holds": totals[name] == 0} for name in ("tokens_lost", "tokens_differ")
+    ]
+    rows.append(
+        {"name": "longest gap / time to first token, p50", "value": statistics.median(gaps or [0]), "bar": None, "unit": "ratio", "holds": True}
+    )
+    return {"rows": rows, "kills": len(rounds), **totals}
+
+
+def _kill_once(network: Network, questions: list[str], expected: list[list[int]]) -> dict[str, Any]:
+    victim = random.choice(PLANS[:3]).name
+    with ThreadPoolExecutor(len(questions)) as pool:
+        asked = [pool.submit(ask, network, question, MAX_TOKENS) for question in questions]
+        time.sleep(random.uniform(0.5, 6))
+        network.supervisor.kill(victim)
+        streams = [future.result() for future in asked]
+    network.heal()
+    network.wait_provider(victim)
+    _wait_served(network, victim)
+    pairs = list(zip(streams, expected, strict=True))
+    return {
+        "victim": victim,
+        "streams": len(streams),
+        "streams_completed": sum(not stream.fault for stream in streams),
+        "replaced": sum(stream.replaced for stream in streams),
+        "tokens_lost": sum(max(0, len(tokens) - len(stream.tokens)) for stream, tokens in pairs),
+        "tokens_differ": sum(a != b for stream, tokens in pairs for a, b in zip(stream.tokens, tokens, strict=False)),
+        "gap_over_first_token": [stream.longest_gap / stream.first for stream in streams if stream.replaced and len(stream.arrivals) > 1],
+        "faults": sorted({stream.fault for stream in streams if stream.fault}),
+    }
+
+
+def _wait_served(network: Network, name: str) -> None:
+    """Until the gateway gives the provider work again."""
+    deadline = time.monotonic() + READY_SECONDS
+    before = _receipts(network, name)
+    while _receipts(network, name) == before:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name} was given no work for {READY_SECONDS} s after its restart")
+        _one(network)
+
+
+def _one(network: Network) -> Stream:
+    return ask(network, story(0), 1)
+
+
+def _receipts(network: Network, name: str) -> int:
+    provider = next(entry for entry in network.indexed("/v1/providers")["data"] if entry["provider"] == network.address(name))
+    return int(provider["receipts"])

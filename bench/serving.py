@@ -1,0 +1,33 @@
+"""Clients at once against one client, over a whole local network: HTTP, gateway, three agents, TLS, hashes, receipts."""
+
+import statistics
+import time
+from typing import Any
+
+from bench._live import ask_all, running, story
+
+CLIENTS, ROUNDS, MAX_TOKENS = (1, 4, 16), 3, 48
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """The rows that ``funcnet bench serving`` prints; ratios within a round, medians over rounds."""
+    speed: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
+    first: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
+    with running() as network:
+        ask_all(network, [story(0)], MAX_TOKENS)
+        for number in range(1 if quick else ROUNDS):
+            for clients in CLIENTS:
+                start = time.monotonic()
+                streams = ask_all(network, [story(number * 100 + i) for i in range(clients)], MAX_TOKENS)
+                if faults := [stream.fault for stream in streams if stream.fault]:
+                    raise RuntimeError(f"{len(faults)} of {clients} answers failed: {faults[0]}")
+                speed[clients].append(sum(len(stream.tokens) for stream in streams) / (time.monotonic() - start))
+                first[clients].append(statistics.median(stream.first for stream in streams))
+    rows = [_row(f"{clients} clients / one, tokens a second", speed[1], speed[clients]) for clients in CLIENTS[1:]]
+    rows += [_row(f"{clients} clients / one, time to the first token", first[1], first[clients]) for clients in CLIENTS[1:]]
+    return {"rows": rows}
+
+
+def _row(name: str, one: list[float], many: list[float]) -> dict[str, Any]:
+    ratios = [other / alone for alone, other in zip(one, many, strict=True)]
+    return {"name": name, "value": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "bar": None, "unit": "ratio", "holds": True}
