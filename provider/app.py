@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO
@@ -46,6 +47,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     """
     lock = lock_data_dir(settings.data_dir)
     torch.set_num_threads(settings.threads)
+    sys.setswitchinterval(0.0002)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     account = read_account(settings.require_keystore(), settings.password())

@@ -1,6 +1,7 @@
 """Continuous batching: the steps of all sessions that wait run in one pass. Sessions join and leave it at every step."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from inference.executor import SessionState, StageExecutor, StageOutput
 T = TypeVar("T")
 BATCH_ROWS = 512
 """Rows in a pass: all sessions that decode, then prompts while there is room, so that a long prompt delays nobody by more than a frame of its own."""
+
+GAP_SECONDS, GATHER_SECONDS = 0.003, 0.02
+"""How long a pass waits for the next step, and for all of them; where one session is open it waits for nobody."""
 
 
 @dataclass(eq=False)
@@ -30,6 +34,8 @@ class Scheduler:
     """Owns the compute thread. A session has one step in it at a time."""
 
     executor: StageExecutor
+    open_sessions: Callable[[], int]
+    """How many sessions may bring a step at all."""
     waiting: list[Step] = field(default_factory=list)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
     _loop: "asyncio.Task[None] | None" = None
@@ -43,7 +49,7 @@ class Scheduler:
         return await step.done  # type: ignore[no-any-return]
 
     async def _work(self) -> None:
-        while batch := self._next_batch():
+        while await self._gather() and (batch := self._next_batch()):
             for step, result in zip(batch, await asyncio.get_running_loop().run_in_executor(self.thread, self._pass, batch), strict=True):
                 if step.done.cancelled():
                     continue
@@ -51,6 +57,16 @@ class Scheduler:
                     step.done.set_exception(result)
                 else:
                     step.done.set_result(result)
+
+    async def _gather(self) -> bool:
+        """Wait while steps come in one after another, as they do when the stage before has ended a pass: each would else begin a pass of its own,
+        and those behind it wait for that. Whether there is any step."""
+        until = time.monotonic() + GATHER_SECONDS
+        seen = 0
+        while seen < len(self.waiting) < self.open_sessions() and time.monotonic() < until:
+            seen = len(self.waiting)
+            await asyncio.sleep(GAP_SECONDS)
+        return bool(self.waiting)
 
     def _next_batch(self) -> list[Step]:
         """Single rows first, since somebody waits for each; then prompts in the order in which they came, at least one."""

@@ -76,7 +76,7 @@ class StageServer:
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler(self.executor)
+        self.scheduler = Scheduler(self.executor, lambda: len(self.sessions))
         self.kv_row_bytes = self.executor.kv_row_bytes()
 
     def handlers(self) -> grpc.GenericRpcHandler:

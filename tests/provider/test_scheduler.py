@@ -47,7 +47,7 @@ def stage() -> Stage:
 
 @pytest.fixture
 def scheduler(stage: Stage) -> Scheduler:
-    return Scheduler(stage)  # type: ignore[arg-type]
+    return Scheduler(stage, lambda: 1)  # type: ignore[arg-type]
 
 
 async def test_run__steps_that_wait__share_a_pass_and_each_gets_its_own(scheduler: Scheduler, stage: Stage) -> None:
@@ -96,3 +96,16 @@ async def test_run__cancelled_while_it_waits__is_not_computed(scheduler: Schedul
     stage.go.set()
     await asyncio.gather(tasks[0], tasks[2])
     assert stage.passes == [[1], [1]]
+
+
+async def test_run__others_that_come_one_after_another__are_waited_for__and_those_that_do_not_are_not(scheduler: Scheduler, stage: Stage) -> None:
+    """A stage that ends a pass sends on one frame a session: the first of them must not begin a pass by itself."""
+    scheduler.open_sessions = lambda: 5
+    stage.go.set()
+    tasks: list[asyncio.Task[int]] = []
+    for _ in range(4):
+        step = scheduler.run(SessionState(None), torch.ones(1), lambda out: int(out.rows.sum()))  # type: ignore[arg-type]
+        tasks.append(asyncio.create_task(step))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*tasks) == [2] * 4
+    assert stage.passes == [[1] * 4]
