@@ -9,7 +9,9 @@ from pathlib import Path
 def main() -> int:
     halmos = str(Path(sys.executable).parent / "halmos")
     command = [halmos, "--contract", "ArithmeticTest", "--function", "check_", "--loop", "4", "--solver-timeout-assertion", "600000"]
-    return subprocess.run(command, env={**os.environ, "FOUNDRY_PROFILE": "default"}, check=False).returncode
+    # halmos looks for its solver in the environment that is active, which need not be its own.
+    environment = {**os.environ, "FOUNDRY_PROFILE": "default", "VIRTUAL_ENV": sys.prefix}
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
