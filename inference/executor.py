@@ -7,19 +7,36 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DummyLayer, DynamicLayer
+from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
-from inference.loader import LoadedStage
+from inference import CutError
+from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, packing, packs
 
 CERTIFYING_ROWS, LEAST_ROWS = 12, 256
+
+
+class StageCache(DynamicCache):
+    """A cache that knows its length by itself: a stage of recurrent layers alone has none that could tell it. ``rows`` is kept by the executor."""
+
+    rows = 0
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.rows if self._recurrent else int(super().get_seq_length(layer_idx))
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return (self.rows + query_length, 0) if self._recurrent else super().get_mask_sizes(query_length, layer_idx)
+
+    @property
+    def _recurrent(self) -> bool:
+        return not any(isinstance(layer, CacheLayerMixin) for layer in self.layers)
 
 
 @dataclass
 class SessionState:
     """One session's KV cache on this stage. ``position`` is the number of rows already in it; ``mask`` marks a batch's rows that are no padding."""
 
-    cache: DynamicCache
+    cache: StageCache
     position: int = 0
     mask: torch.Tensor | None = None
 
@@ -54,6 +71,27 @@ class StageExecutor:
             self.stage.decoder.register_forward_hook(self._finish)
         else:
             last.register_forward_hook(lambda _m, _a, out: self._capture(out[0] if isinstance(out, tuple) else out))
+        self._require_cut()
+
+    def _require_cut(self) -> None:
+        """Run two rows: the layers that are not here have to let them pass, as single values or as the tuples that some models' layers give.
+
+        Raises CutError where neither does.
+        """
+        foreign = [block for block in self.stage.blocks if isinstance(block, ForeignLayer)]
+        if not foreign:
+            return
+        reason = ""
+        for as_tuple in (False, True):
+            for block in foreign:
+                block.as_tuple = as_tuple
+            try:
+                rows = self._random_rows(2, torch.Generator().manual_seed(0))
+                if self.forward(self.open_session(), rows).rows.shape == (2, self.hidden_size):
+                    return
+            except Exception as error:  # whatever a model says of layers that do nothing
+                reason = f"{type(error).__name__}: {error}"
+        raise CutError(f"layers {self.stage.layers} of {type(self.stage.model).__name__} do not run without the others ({reason}); serve all layers")
 
     @property
     def hidden_size(self) -> int:
@@ -70,7 +108,7 @@ class StageExecutor:
     def open_session(self, rows: int = LEAST_ROWS) -> SessionState:
         """A new, empty KV cache with room for so many rows before it has to grow; layers that this stage does not own hold nothing, so that layer
         indices stay true."""
-        cache = DynamicCache(config=self.stage.model.config)
+        cache = StageCache(config=self.stage.model.config)
         own = [GrowingLayer(rows) if type(layer) is DynamicLayer else layer for layer in cache.layers]
         cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(own)]
         return SessionState(cache)
@@ -177,6 +215,7 @@ class StageExecutor:
         else:
             session.mask = mask if session.mask is None else torch.cat([session.mask, mask], dim=1)
             positions = (session.mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -count:]
+        session.cache.rows = session.position
         run = self.stage.model if self.stage.is_last else self.stage.decoder
         keep = {"logits_to_keep": 1} if self.stage.is_last else {}
         with self._injecting(None if self.stage.is_first else rows):

@@ -21,6 +21,9 @@ from protocol.manifest import Manifest
 from protocol.units import LayerRange
 
 OWNED, FOREIGN = 0, 1
+UNCUTTABLE = ("gemma4", "nanochat")
+"""Models that give silently wrong rows where they are cut, as the sweep of ``tests/inference/architectures.py`` shows: later layers read what earlier
+ones keep beside the hidden state (shared keys and values, the embedding)."""
 
 
 class ForeignEmbedding(nn.Module):
@@ -33,6 +36,16 @@ class ForeignEmbedding(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return torch.zeros(*input_ids.shape, self.hidden_size, dtype=self.dtype, device=input_ids.device)
+
+
+class ForeignLayer(PipelineIdentityLayer):
+    """Stands where a layer of another stage was: gives what it is given, as a tuple if the model's layers give tuples."""
+
+    as_tuple = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        rows = super().forward(*args, **kwargs)
+        return (rows,) if self.as_tuple and not isinstance(rows, tuple) else rows
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,8 @@ def load_stage(
     count = config.get_text_config(decoder=True).num_hidden_layers
     if not 0 <= layers.first < layers.end <= count:
         raise CutError(f"layers {layers} do not lie within 0-{count} of {folder.name}; choose a range inside it")
+    if (layers.first, layers.end) != (0, count) and config.get_text_config(decoder=True).model_type.startswith(UNCUTTABLE):
+        raise CutError(f"{config.model_type} keeps more than the hidden state from layer to layer, so it cannot be cut; serve all layers, 0-{count}")
     stage_class, holder = _stage_class(config, layers)
     model, report = stage_class.from_pretrained(
         folder,
@@ -130,8 +145,9 @@ def _stage_class(config: transformers.PretrainedConfig, layers: LayerRange) -> t
         holder.append(_drop_foreign(model, layers))
         return model
 
-    # transformers compares class names with the checkpoint's architecture in places, so the name stays.
-    return type(base.__name__, (base,), {"maybe_distribute_model": classmethod(maybe_distribute_model)}), holder
+    # transformers compares class names with the checkpoint's architecture, and renames keys only for classes of its own modules: both names stay.
+    own = {"maybe_distribute_model": classmethod(maybe_distribute_model), "__module__": base.__module__}
+    return type(base.__name__, (base,), own), holder
 
 
 def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> KeyOwners:
@@ -139,7 +155,7 @@ def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> Ke
     text = model.config.get_text_config(decoder=True)
     for index in range(len(blocks)):
         if index not in layers:
-            blocks[index] = PipelineIdentityLayer()
+            blocks[index] = ForeignLayer()
     is_first, is_last = layers.first == 0, layers.end == len(blocks)
     tied = bool(getattr(text, "tie_word_embeddings", False))
     foreign: set[str] = set()
@@ -161,16 +177,18 @@ def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> Ke
         for name in ("norm", "final_layernorm", "ln_f", "final_layer_norm"):
             if hasattr(decoder, name):
                 drop(decoder, getattr(decoder, name), PipelineIdentityLayer())
+    base = getattr(model, model.base_model_prefix)
+    if not hasattr(base, "layers"):
+        object.__setattr__(base, "layers", blocks)  # transformers' loader asks for its length; as a plain attribute it is no second module
     owners = KeyOwners(layers, path, frozenset(foreign))
     model._pp_stage = owners  # type: ignore[assignment]
     return owners
 
 
 def _find_blocks(model: transformers.PreTrainedModel) -> tuple[nn.Module, nn.ModuleList, str]:
-    """The base model, its list of decoder layers and that list's path: the longest ModuleList of the base model."""
-    decoder = getattr(model, model.base_model_prefix)
-    lists = [(name, module) for name, module in decoder.named_children() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        raise CutError(f"{type(model).__name__} keeps its layers in no list, so it cannot be split")
-    name, blocks = max(lists, key=lambda item: len(item[1]))
-    return decoder, blocks, f"{model.base_model_prefix}.{name}"
+    """The module that runs the decoder's layers, their list and that list's path: the first of the base model as long as the model is deep."""
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    for path, module in getattr(model, model.base_model_prefix).named_modules(prefix=model.base_model_prefix):
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return model.get_submodule(path.rpartition(".")[0]), module, path
+    raise CutError(f"{type(model).__name__} keeps its {count} layers in no list, so it cannot be split")
