@@ -39,6 +39,9 @@ from provider.tls import ensure_certificate
 
 log = structlog.get_logger()
 
+SWITCH_SECONDS = 0.0002
+"""For how long one thread may keep another from Python. The compute thread lets go at each kernel, and by default would get back in after 5 ms."""
+
 
 async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None] = lambda _: None) -> None:
     """Load the stage, listen, anchor and claim until SIGTERM or SIGINT.
@@ -47,7 +50,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     """
     lock = lock_data_dir(settings.data_dir)
     torch.set_num_threads(settings.threads)
-    sys.setswitchinterval(0.0002)
+    sys.setswitchinterval(SWITCH_SECONDS)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     account = read_account(settings.require_keystore(), settings.password())
