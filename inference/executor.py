@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError
 from inference.loader import ForeignLayer, LoadedStage
-from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, packing, packs
+from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, packing, packs, rotates_by_length
 
 CERTIFYING_ROWS, LEAST_ROWS = 12, 256
 
@@ -160,7 +160,7 @@ class StageExecutor:
         itself does, up to what another cut of the same rows changes.
         """
         model = self.stage.model
-        if model.config._attn_implementation != KERNEL:
+        if model.config._attn_implementation != KERNEL or rotates_by_length(model.config.get_text_config(decoder=True)):
             return False
         source = torch.Generator().manual_seed(0)
         inputs = [self._random_rows(count, source) for count in (CERTIFYING_ROWS, CERTIFYING_ROWS // 2)]

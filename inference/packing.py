@@ -73,6 +73,17 @@ def packs(layer: Any, window: int | None) -> bool:
     return isinstance(layer, GrowingLayer) and window is None
 
 
+def rotates_by_length(config: Any) -> bool:
+    """Whether positions are encoded by how long the longest sequence is, so that in a pass a long session would change the rows of the others."""
+
+    def kinds(parameters: Any) -> set[Any]:
+        if not isinstance(parameters, dict):
+            return set()
+        return {parameters.get("rope_type")}.union(*map(kinds, parameters.values()))
+
+    return bool(kinds(config.to_dict().get("rope_parameters")) & {"dynamic", "longrope"})
+
+
 def _attend(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, **options: Any
 ) -> tuple[torch.Tensor, None]:

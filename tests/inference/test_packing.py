@@ -121,6 +121,25 @@ def test_pack__model_with_state_of_another_kind__is_refused_and_goes_on_as_befor
     assert torch.equal(stage.forward(stage.open_session(), tokens_of(9)).rows, expected)
 
 
+def test_pack__positions_encoded_by_the_longest_sequence__is_refused(tmp_path: Path) -> None:
+    """A long session would change what a short one beside it gets: it would take a stranger to have an honest stage fail its check."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    config = transformers.LlamaConfig(**{**SMALL, "max_position_embeddings": 16}, rope_parameters=rope)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().save_pretrained(tmp_path)
+    stage = stage_of(tmp_path)
+    short, long = stage.open_session(), stage.open_session()
+    stage.forward(long, tokens_of(40))
+    alone = stage.forward(short, tokens_of(9)).rows
+    assert not stage.pack()
+    # What would happen if it were packed all the same.
+    stage.stage.model.set_attn_implementation("packed")
+    stage.packed = True
+    short, long = stage.open_session(), stage.open_session()
+    stage.forward(long, tokens_of(40))
+    beside = stage.step([(short, tokens_of(9)), (long, tokens_of(1))])[0].rows
+    assert not torch.allclose(beside, alone, rtol=1e-3)
+
+
 def test_session__past_its_room__grows_and_keeps_what_it_has(llama: Path) -> None:
     stage = stage_of(llama)
     assert stage.pack()
