@@ -8,9 +8,15 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from inference.calibrate import read_tolerances
+from inference.classes import DTYPES, ExecutionClass, to_float32
+from inference.compare import Verdict, findings, judge
 from inference.executor import SessionState, StageExecutor
+from inference.honest import encode
 from inference.loader import load_stage
 from inference.packing import GrowingLayer
+from inference.prompts import Part, prompts
+from inference.replay import StageReplayer
 from protocol.units import LayerRange
 from tests.inference.test_split import SMALL, split
 
@@ -73,6 +79,29 @@ def test_packed__sessions_join_and_leave__each_gets_the_tokens_of_generate(folde
             found[i].append(int(out.logits[-1].argmax()))
             feeds[i] = torch.tensor(found[i][-1:])
     assert found == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_packed__honest_rows_of_the_real_model__pass_the_limits_that_were_fitted_to_sessions_alone(model_dir: Path, precision: str) -> None:
+    layers, dtype = LayerRange(10, 20), DTYPES[precision]
+    first, second = (StageExecutor(load_stage(model_dir, cut, dtype)) for cut in (LayerRange(0, 10), layers))
+    assert first.pack()
+    assert second.pack()
+    jobs = encode(model_dir, prompts(Part.HELD_OUT, 8))
+    sessions = [(first.open_session(), second.open_session()) for _ in jobs]
+    rows_in, rows_out = [list[torch.Tensor]() for _ in jobs], [list[torch.Tensor]() for _ in jobs]
+    feeds = [torch.tensor(ids) for ids in jobs]
+    for step in range(17):
+        given = [out.rows for out in first.step([(own[0], feed) for own, feed in zip(sessions, feeds, strict=True)])]
+        for i, out in enumerate(second.step([(own[1], rows) for own, rows in zip(sessions, given, strict=True)])):
+            rows_in[i].append(given[i])
+            rows_out[i].append(out.rows)
+        feeds = [torch.tensor([(1000 * i + step) % 40_000]) for i in range(len(jobs))]
+    replayer = StageReplayer.load(model_dir, layers, ExecutionClass.parse(f"{precision}/sdpa"))
+    tolerance = next(entry for entry in read_tolerances(model_dir) if (entry.layers, entry.precision) == (layers, precision))
+    for ids, given_rows, claimed in zip(jobs, rows_in, rows_out, strict=True):
+        errors = tolerance.errors(to_float32(torch.cat(claimed)), replayer.replay(torch.cat(given_rows)))
+        assert judge(findings(errors, len(ids) - 1), tolerance) is Verdict.PASS
 
 
 def stage_of(folder: Path, attention: str = "sdpa") -> StageExecutor:
