@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import torch
 
 from inference.executor import SessionState, StageExecutor, StageOutput
+from protocol.rows import FRAME_ROWS
 
 T = TypeVar("T")
-BATCH_ROWS = 512
-"""Rows in a pass: all sessions that decode, then prompts while there is room, so that a long prompt delays nobody by more than a frame of its own."""
+PROMPT_ROWS = FRAME_ROWS
+"""Rows of prompts in a pass, beside those of all sessions that decode: several short prompts, or one frame of a long one."""
 
 GAP_SECONDS, GATHER_SECONDS = 0.003, 0.02
 """How long a pass waits for the next step, and for all of them; where one session is open it waits for nobody."""
@@ -69,12 +70,14 @@ class Scheduler:
         return bool(self.waiting)
 
     def _next_batch(self) -> list[Step]:
-        """Single rows first, since somebody waits for each; then prompts in the order in which they came, at least one."""
+        """All single rows, since somebody waits for each; then frames of prompts in the order in which they came. The first of them always fits."""
         self.waiting = [step for step in self.waiting if not step.done.cancelled()]
-        batch: list[Step] = []
-        for step in sorted(self.waiting, key=lambda step: len(step.rows) > 1):
-            if not batch or sum(len(other.rows) for other in batch) + len(step.rows) <= BATCH_ROWS:
+        batch = [step for step in self.waiting if len(step.rows) == 1]
+        room = PROMPT_ROWS
+        for step in self.waiting:
+            if 1 < len(step.rows) <= room:
                 batch.append(step)
+                room -= len(step.rows)
         self.waiting = [step for step in self.waiting if step not in batch]
         return batch
 

@@ -9,7 +9,7 @@ import torch
 
 from inference.executor import SessionState, StageOutput
 from protocol.rows import FRAME_ROWS
-from provider.scheduler import BATCH_ROWS, Scheduler
+from provider.scheduler import Scheduler
 
 Work = Sequence[tuple[SessionState, torch.Tensor]]
 
@@ -61,8 +61,14 @@ async def test_run__prompts_beyond_a_pass__wait_and_single_rows_go_first(schedul
     tasks = await queued(scheduler, [FRAME_ROWS, FRAME_ROWS, FRAME_ROWS, 1])
     stage.go.set()
     await asyncio.gather(*tasks)
-    assert stage.passes == [[1], [1, FRAME_ROWS], [FRAME_ROWS, FRAME_ROWS]]
-    assert 2 * FRAME_ROWS == BATCH_ROWS
+    assert stage.passes == [[1], [1, FRAME_ROWS], [FRAME_ROWS], [FRAME_ROWS]]
+
+
+async def test_run__short_prompts__share_a_pass_past_one_that_does_not_fit(scheduler: Scheduler, stage: Stage) -> None:
+    tasks = await queued(scheduler, [100, FRAME_ROWS, 100, 1])
+    stage.go.set()
+    await asyncio.gather(*tasks)
+    assert stage.passes == [[1], [1, 100, 100], [FRAME_ROWS]]
 
 
 async def test_run__a_result_that_cannot_be_used__is_one_sessions_error(scheduler: Scheduler, stage: Stage) -> None:
