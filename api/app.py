@@ -151,21 +151,21 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             router.failed(error.provider)
             raise NoRoute(str(error), code="stage_failed") from error
         usage = schema.usage(job.prompt_tokens, len(job.tokens))
-        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra()), headers=left)
+        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra(), job.take_logprobs()), headers=left)
 
     async def _events(job: Job, with_usage: bool) -> AsyncIterator[str]:
         name = job.model.name
         yield _event(schema.chunk(job.id, name, {"role": "assistant", "content": ""}))
         try:
             async for piece in job.pieces():
-                yield _event(schema.chunk(job.id, name, {"content": piece}))
+                yield _event(schema.chunk(job.id, name, {"content": piece}, logprobs=job.take_logprobs()))
         except StageFailed as error:
             router.failed(error.provider)
             yield _event(NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed").body())
             yield "data: [DONE]\n\n"
             return
         usage = schema.usage(job.prompt_tokens, len(job.tokens))
-        final = schema.chunk(job.id, name, {}, job.outcome.finish)
+        final = schema.chunk(job.id, name, {}, job.outcome.finish, job.take_logprobs())
         # Cost and receipts always come; OpenAI's own usage chunk only where it was asked for, as its clients expect.
         yield _event({**final, "function_network": job.extra()})
         if with_usage:

@@ -26,6 +26,7 @@ from protocol.chain import Chain
 from protocol.receipts import job_id, request_hash
 from protocol.sampling import SamplingParameters, session_seed
 from protocol.units import LayerRange
+from protocol.wire import NO_LOGPROBS
 
 log = structlog.get_logger()
 
@@ -71,6 +72,7 @@ class Job:
     meter: Meter
     stops: list[str]
     outcome: Outcome = field(default_factory=Outcome)
+    _logprobs_told: int = 0
 
     @property
     def tokens(self) -> list[int]:
@@ -79,6 +81,24 @@ class Job:
     @property
     def prompt_tokens(self) -> int:
         return len(self.pipeline.spec.prompt)
+
+    def take_logprobs(self) -> dict[str, Any] | None:
+        """OpenAI's ``logprobs`` of the tokens since the last call, without the one that ends the text; None where none were asked for."""
+        if self.pipeline.spec.logprobs == NO_LOGPROBS:
+            return None
+        known = list(zip(self.tokens, self.pipeline.logprobs, strict=False))[self._logprobs_told :]
+        self._logprobs_told += len(known)
+        entries = [
+            {**self._entry(token, found.chosen), "top_logprobs": [self._entry(other, logprob) for other, logprob in found.top]}
+            for token, found in known
+            if token not in self.model.stop_tokens
+        ]
+        return {"content": entries, "refusal": None}
+
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.model.token_text(token)
+        # Some tokens are part of a character, and no text by themselves.
+        return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
 
     async def pieces(self) -> AsyncIterator[str]:
         """Text as it comes; stop strings are left out. Closes and settles whatever happens, also when the reader goes away."""
@@ -155,12 +175,13 @@ class Jobs:
         limit = request.token_limit(room)
         sampling = self._sampling(model, request)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
+        spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked)
         passed_over: set[str] = set()
         reason = ""
         for _ in range(OPEN_TRIES):
             route = await asyncio.to_thread(self.router.choose, model.model_id, layers, len(prompt), limit, passed_over)
             try:
-                pipeline = await self._open(key, model, JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling), route)
+                pipeline = await self._open(key, model, spec, route)
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
                 passed_over.add(error.provider)

@@ -25,12 +25,24 @@ from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
-from protocol.rows import FRAME_ROWS, prompt_root, token_payload
-from protocol.sampling import SamplingParameters
+from protocol.rows import FRAME_ROWS, TOKEN_BYTES, prompt_root, token_payload
+from protocol.sampling import SamplingParameters, TokenLogprobs
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import Signed
 from protocol.units import LayerRange
-from protocol.wire import AttachRequest, CloseReply, Frame, Kind, OpenReply, OpenRequest, RelinkRequest, RouteStop, SessionProgress, route_hash
+from protocol.wire import (
+    NO_LOGPROBS,
+    AttachRequest,
+    CloseReply,
+    Frame,
+    Kind,
+    OpenReply,
+    OpenRequest,
+    RelinkRequest,
+    RouteStop,
+    SessionProgress,
+    route_hash,
+)
 
 log = structlog.get_logger()
 
@@ -64,6 +76,7 @@ class JobSpec:
     prompt: list[int]
     max_tokens: int
     sampling: SamplingParameters
+    logprobs: int = NO_LOGPROBS
 
     @property
     def name(self) -> str:
@@ -81,6 +94,8 @@ class Pipeline:
     spec: JobSpec
     legs: list[Leg] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    """Of each token received, where they were asked for."""
     replaced: list[str] = field(default_factory=list)
     """Providers that broke off and were replaced."""
     _salt: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -158,7 +173,7 @@ class Pipeline:
         # Only the ends of the pipeline see the token ids; those between see hidden states alone.
         at_an_end = stop.first_layer == spec.layers.first or stop.end_layer == spec.layers.end
         signed = Signed.of(offer, offer.sign(domain, bytes(self.account.key)))
-        request = OpenRequest(signed, stops, msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else [])
+        request = OpenRequest(signed, stops, msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else [], spec.logprobs)
         key = LegKey(spec.name, stop.provider, self._epoch)
         if self._epoch:
             await self.budget.reserve_more(spec.name, offer.most)
@@ -219,7 +234,7 @@ class Pipeline:
             async for raw in frames:
                 frame = Frame.decode(raw)
                 if frame.kind is Kind.TOKEN and frame.position == expected:
-                    return int.from_bytes(frame.payload, "little", signed=True)
+                    return self._read_token(frame.payload)
                 if frame.kind is Kind.CHECKPOINT:
                     signed = msgspec.json.decode(frame.payload, type=Signed)
                     point = Checkpoint.from_json(signed.message)
@@ -227,6 +242,18 @@ class Pipeline:
         except (StageUnavailable, StageRefused, BadSignature, ValueError) as error:
             raise StageFailed(last.provider, str(error)) from error
         raise StageFailed(last.provider, "the token stream ended")
+
+    def _read_token(self, payload: bytes) -> int:
+        """A token, after its probabilities were noted where they are asked for. Raises ValueError for what no last stage should send."""
+        token = int.from_bytes(payload[:TOKEN_BYTES], "little", signed=True)
+        if token < 0:
+            raise ValueError(f"{token} is no token id")
+        if self.spec.logprobs != NO_LOGPROBS:
+            found = msgspec.json.decode(payload[TOKEN_BYTES:], type=TokenLogprobs)
+            if len(found.top) != self.spec.logprobs:
+                raise ValueError(f"{len(found.top)} likeliest tokens came, {self.spec.logprobs} were asked for")
+            self.logprobs.append(found)
+        return token
 
     async def _ask_all(self) -> list[tuple[Leg, SessionProgress | None]]:
         return list(zip(self.legs, await asyncio.gather(*(leg.progress() for leg in self.legs)), strict=True))

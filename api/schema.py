@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
+from protocol.wire import MOST_LOGPROBS, NO_LOGPROBS
 
 UNSUPPORTED = (
     "tools",
@@ -13,8 +14,6 @@ UNSUPPORTED = (
     "functions",
     "function_call",
     "response_format",
-    "logprobs",
-    "top_logprobs",
     "audio",
     "modalities",
     "prediction",
@@ -65,6 +64,8 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int = 1
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +75,14 @@ class ChatRequest(BaseModel):
                 raise BadRequest(f"'{name}' is not supported here; leave it out", name, "unsupported_parameter")
         if isinstance(data, dict) and data.get("n") not in (None, 1):
             raise BadRequest(f"'n' is {data['n']!r}; only 1 is supported here", "n", "unsupported_parameter")
+        if isinstance(data, dict) and data.get("top_logprobs") is not None and not data.get("logprobs"):
+            raise BadRequest("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
         return data
+
+    @property
+    def logprobs_asked(self) -> int:
+        """How many alternatives to each token; NO_LOGPROBS where not even the token's own is asked for."""
+        return (self.top_logprobs or 0) if self.logprobs else NO_LOGPROBS
 
     @property
     def stops(self) -> list[str]:
@@ -104,13 +112,15 @@ class ModelRequest(BaseModel):
     folder: str
 
 
-def completion(job: str, model: str, text: str, finish: str, usage: dict[str, int], extra: dict[str, Any]) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": None}
+def completion(
+    job: str, model: str, text: str, finish: str, usage: dict[str, int], extra: dict[str, Any], logprobs: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": logprobs}
     return {**_head(job, model, "chat.completion"), "choices": [choice], "usage": usage, "function_network": extra}
 
 
-def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
     return {**_head(job, model, "chat.completion.chunk"), "choices": [choice]}
 
 

@@ -62,6 +62,10 @@ class TextModel:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    def token_text(self, token: int) -> str:
+        """A token by itself, special ones included."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+
     def stream(self) -> "TextStream":
         return TextStream(self.tokenizer)
 

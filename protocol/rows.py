@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from protocol.trees import RowTree
 
 TOKEN_DTYPE = "token"
+TOKEN_BYTES = 8
 CHECKPOINT_EVERY = 32
 """Rows between two checkpoints while decoding."""
 FRAME_ROWS = 256

@@ -6,7 +6,7 @@ counter-based noise, ties to the lower id; greedy when T is 0. The Gumbel-max tr
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -14,6 +14,13 @@ from eth_hash.auto import keccak
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Natural logarithms of the model's own probabilities, before penalties, bias and temperature: the token's, and the likeliest ones' by id."""
+
+    chosen: float
+    top: list[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)], float]]
 
 
 class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +76,15 @@ def sample(logits: Logits, parameters: SamplingParameters, position: int, genera
     kept = kept_set(scores, parameters)
     noisy = np.where(kept, scores + gumbel_noise(parameters.seed, position, len(scores)), np.float32(-np.inf))
     return int(noisy.argmax())
+
+
+def logprobs_of(logits: Logits, token: int, count: int) -> TokenLogprobs:
+    """Of the token and of the ``count`` likeliest, likeliest first, by the logits [vocabulary] as the model gives them: log-softmax in float64."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max()
+    scores -= np.log(np.exp(scores).sum())
+    best = np.argpartition(-scores, np.arange(count))[:count]
+    return TokenLogprobs(float(scores[token]), [(int(i), float(scores[i])) for i in best])
 
 
 def token_margin(logits: Logits, parameters: SamplingParameters, position: int, token: int, generated: Sequence[int] = ()) -> float:

@@ -21,7 +21,7 @@ HEADER_BYTES = _HEADER.size
 class Kind(IntEnum):
     """ATTACH opens a stream for a session; its position is that of the first row that the sender signs for.
 
-    ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures.
+    ROWS and TOKEN carry work, CHECKPOINT and COUNTERSIGN the signatures. Behind a token its TokenLogprobs may follow, as JSON.
     """
 
     ATTACH = 0
@@ -33,6 +33,7 @@ class Kind(IntEnum):
 
 DTYPE_CODES = {"token": 0, "float32": 1, "bfloat16": 2}
 CHECKPOINT_FOLLOWS = 1
+NO_LOGPROBS, MOST_LOGPROBS = -1, 20
 """Flag on ROWS: the sender's checkpoint over these rows comes next; the receiver waits for it before it goes on."""
 
 
@@ -79,12 +80,14 @@ class RouteStop(msgspec.Struct, frozen=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True):
-    """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last."""
+    """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last; ``logprobs``: how many of the likeliest
+    tokens the last one is to name with each token, NO_LOGPROBS for none and no probability either."""
 
     offer: Signed
     route: list[RouteStop]
     sampling: dict[str, Any]
     prompt: list[TokenId]
+    logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MOST_LOGPROBS)] = NO_LOGPROBS
 
 
 class OpenReply(msgspec.Struct, frozen=True):

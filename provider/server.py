@@ -193,9 +193,9 @@ class StageServer:
             if rows is None:
                 return None
             word = None if checkpoint is None else self._countersign(session, checkpoint)
-            payloads, token = await self.scheduler.run(session.cache, rows, session.finish)
+            computed = await self.scheduler.run(session.cache, rows, session.finish)
             before = session.checkpoint
-            session.emit(payloads, token)
+            session.emit(computed)
             if session.is_last and session.checkpoint is not before:
                 await asyncio.to_thread(session.files.save, session.meta())
             return word

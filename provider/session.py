@@ -12,15 +12,24 @@ from inference.executor import SessionState, StageExecutor, StageOutput
 from protocol.plants import Plant
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
 from protocol.rows import CHECKPOINT_EVERY, FRAME_ROWS, TOKEN_DTYPE, last_stage_payload, token_payload
-from protocol.sampling import SamplingParameters, sample
+from protocol.sampling import SamplingParameters, logprobs_of, sample
 from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
-from protocol.wire import CHECKPOINT_FOLLOWS, Frame, Kind, OpenRequest, RelinkRequest, RouteStop
+from protocol.wire import CHECKPOINT_FOLLOWS, NO_LOGPROBS, Frame, Kind, OpenRequest, RelinkRequest, RouteStop
 from provider import Refused, RootMismatch
 from provider.evidence import EvidenceMeta, SessionFiles
 from provider.planting import spoil
 
 NO_TOKEN = -1
+
+
+@dataclass(frozen=True)
+class Computed:
+    """``payloads`` of the rows out; on the last stage ``token``, and its TokenLogprobs as JSON where they were asked for."""
+
+    payloads: list[bytes]
+    token: int = NO_TOKEN
+    logprobs: bytes = b""
 
 
 @dataclass
@@ -141,25 +150,29 @@ class StageSession:
                 self.segment.append(leaf)
         return rows
 
-    def finish(self, out: StageOutput) -> tuple[list[bytes], int]:
-        """What was computed, as (payloads of the rows out, the token sampled on the last stage). Runs on the compute thread."""
+    def finish(self, out: StageOutput) -> "Computed":
+        """What goes out. Runs on the compute thread. Raises Refused for rows that are not finite."""
         sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
         if not bool(torch.isfinite(sent).all()):
             # Nobody can say whether they are right: to sign them would be to answer for what the stage before may have chosen.
             raise Refused("the rows that came in lead to rows that are not finite; nothing is signed for them")
         payloads = rows_to_bytes(sent)
         if not self.is_last:
-            return payloads, NO_TOKEN
+            return Computed(payloads)
         assert out.logits is not None
-        position, token = self.cache.position - 1, NO_TOKEN
+        position, token, logprobs = self.cache.position - 1, NO_TOKEN, b""
         # While rows are rebuilt there is nothing to sample: their tokens are known.
         if position >= max(self.offer.first_position, self.offer.prompt_tokens - 1):
-            token = sample(out.logits[-1].numpy(), self.sampling, position, self.tokens)
+            logits = out.logits[-1].numpy()
+            token = sample(logits, self.sampling, position, self.tokens)
+            if self.request.logprobs != NO_LOGPROBS:
+                logprobs = msgspec.json.encode(logprobs_of(logits, token, self.request.logprobs))
         marks = [NO_TOKEN] * (len(payloads) - 1) + [token]
-        return [last_stage_payload(row, mark) for row, mark in zip(payloads, marks, strict=True)], token
+        return Computed([last_stage_payload(row, mark) for row, mark in zip(payloads, marks, strict=True)], token, logprobs)
 
-    def emit(self, payloads: list[bytes], token: int) -> None:
+    def emit(self, computed: "Computed") -> None:
         """Hash and keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""
+        payloads, token = computed.payloads, computed.token
         rebuilt = max(0, min(len(payloads), self.offer.first_position - self.files.computed))
         self.files.keep_rebuilt(payloads[:rebuilt])
         payloads = payloads[rebuilt:]
@@ -176,7 +189,7 @@ class StageSession:
         flags = CHECKPOINT_FOLLOWS if due else 0
         if self.is_last:
             self.tokens.append(token)
-            self._queue(Kind.TOKEN, token_payload(token), flags=flags, position=log.end, rows=1)
+            self._queue(Kind.TOKEN, token_payload(token) + computed.logprobs, flags=flags, position=log.end, rows=1)
         else:
             self._queue(Kind.ROWS, b"".join(payloads), self.execution.wire_dtype, flags, first, len(payloads))
         if due:

@@ -19,13 +19,13 @@ from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
+from protocol.rows import TOKEN_BYTES
 from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.evidence import ROWS_IN, ROWS_OUT, Evidence, EvidenceClient, Placing, nowhere
 from verifier.store import CheckKey
 
-TOKEN_BYTES = 8
 BATCH_ROWS = 4096
 """Rows in whose replays are held at a time."""
 

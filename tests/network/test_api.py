@@ -11,6 +11,8 @@ import msgspec
 import openai
 import pytest
 import requests
+import torch
+from transformers import AutoModelForCausalLM
 
 from api import TooManyRequests
 from api.limits import RateLimits
@@ -130,6 +132,27 @@ def test_chat__many_of_any_length__each_gets_the_text_that_it_gets_alone(network
     answers = [extra(answer) for answer in asyncio.run(run())]
     assert [answer["token_ids"] for answer in answers] == alone
     assert [len(answer["receipts"]) for answer in answers] == [3] * len(answers)
+
+
+def test_chat__logprobs__are_the_models_own_and_come_with_each_token(network: Network, client: openai.OpenAI) -> None:
+    whole = ask(client, max_tokens=8, logprobs=True, top_logprobs=3)
+    found, tokens = whole.choices[0].logprobs.content, extra(whole)["token_ids"]
+    expected = reference(network, 8)
+    model = AutoModelForCausalLM.from_pretrained(network.model_dir, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        logits = model(torch.tensor([expected["prompt"] + tokens])).logits[0, len(expected["prompt"]) - 1 : -1]
+    own = torch.log_softmax(logits.double(), dim=1)
+    assert [entry.logprob for entry in found] == pytest.approx([float(row[token]) for row, token in zip(own, tokens, strict=True)], abs=1e-3)
+    assert [[top.logprob for top in entry.top_logprobs] for entry in found] == [pytest.approx(row.topk(3).values.tolist(), abs=1e-3) for row in own]
+    assert "".join(entry.token for entry in found) == whole.choices[0].message.content
+    assert all(bytes(entry.bytes).decode() == entry.token == entry.top_logprobs[0].token for entry in found)
+    streamed = [chunk.choices[0].logprobs for chunk in ask(client, max_tokens=8, logprobs=True, top_logprobs=0, stream=True) if chunk.choices]
+    flat = [entry for logprobs in streamed if logprobs for entry in logprobs.content]
+    assert [(entry.token, entry.top_logprobs) for entry in flat] == [(entry.token, []) for entry in found]
+    assert whole.choices[0].logprobs.content[0].logprob == pytest.approx(flat[0].logprob, abs=1e-5)
+    assert ask(client).choices[0].logprobs is None
+    with pytest.raises(openai.BadRequestError, match="needs 'logprobs'"):
+        ask(client, top_logprobs=2)
 
 
 def test_chat__wrong_key__is_401(network: Network) -> None:

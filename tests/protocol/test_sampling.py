@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from protocol.sampling import SamplingParameters, gumbel_noise, kept_set, sample, session_seed, token_margin
+from protocol.sampling import SamplingParameters, gumbel_noise, kept_set, logprobs_of, sample, session_seed, token_margin
 
 LOGITS = np.array([2.0, 1.0, 0.5, -1.0, 1.5], dtype=np.float32)
 
@@ -68,3 +69,13 @@ def test_token_margin__the_sampled_one__is_zero_and_others_positive() -> None:
 def test_from_json__what_sampling_is_not_defined_for__is_refused(given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"sampling is not defined|Expected"):
         SamplingParameters.from_json(given)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_logprobs__of_token_and_likeliest__are_torchs_log_softmax(count: int) -> None:
+    expected = torch.log_softmax(torch.tensor(LOGITS).double(), dim=0)
+    best = expected.topk(count)
+    found = logprobs_of(LOGITS, 3, count)
+    assert found.chosen == pytest.approx(float(expected[3]))
+    assert [token for token, _ in found.top] == best.indices.tolist()
+    assert [logprob for _, logprob in found.top] == pytest.approx(best.values.tolist())
