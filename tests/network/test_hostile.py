@@ -178,7 +178,7 @@ async def test_checkpoint__by_somebody_else_or_over_other_rows__ends_the_stream(
 
 
 async def test_stream__to_a_session_that_is_not_open__is_refused(hostile: Hostile) -> None:
-    assert "no session" in await hostile.send(hostile.offer(), Frame(Kind.ROWS, b"j" * 32))
+    assert "no session" in await hostile.send(hostile.offer())
     stream = hostile.stage.rows()
     await stream.write(b"\x09 no frame of ours")
     with pytest.raises(grpc.aio.AioRpcError):
