@@ -32,7 +32,7 @@ class GrowingLayer(DynamicLayer):
         past = self.get_seq_length()
         end = past + key_states.shape[-2]
         if end > self.room[0].shape[-2]:
-            self.room = [_grown(room, self.rows if end <= self.rows else 2 * end, past) for room in self.room]
+            self.room = [_grown(room, 2 * end if past else max(self.rows, end), past) for room in self.room]
         for room, states in zip(self.room, (key_states, value_states), strict=True):
             room[..., past:end, :] = states
         self.keys, self.values = (room[..., :end, :] for room in self.room)
