@@ -4,7 +4,6 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,7 @@ async def _statuses(network: Network) -> list[StageStatus]:
 
 
 async def _status(network: Network, name: str) -> StageStatus:
-    call: Callable[..., Any] = network.chain.call
-    info = struct_values("ProviderRegistry", "providerInfo", call("ProviderRegistry", "providerInfo", network.address(name)))
+    info = struct_values("ProviderRegistry", "providerInfo", network.chain.call("ProviderRegistry", "providerInfo", network.address(name)))
     client = await StageClient.connect(info["endpoint"], info["tlsCertHash"])
     try:
         return await client.call("Status", StatusRequest(), StageStatus)

@@ -17,7 +17,7 @@ CERTIFYING_ROWS, LEAST_ROWS = 12, 256
 
 
 class StageCache(DynamicCache):
-    """A cache that knows its length by itself: a stage of recurrent layers alone has none that could tell it. ``rows`` is kept by the executor."""
+    """A cache that knows its length by itself: a stage of recurrent layers alone has none that could tell it. ``rows`` is raised after each pass."""
 
     rows = 0
 
@@ -34,11 +34,15 @@ class StageCache(DynamicCache):
 
 @dataclass
 class SessionState:
-    """One session's KV cache on this stage. ``position`` is the number of rows already in it; ``mask`` marks a batch's rows that are no padding."""
+    """One session's KV cache on this stage. ``mask`` marks a batch's rows that are no padding."""
 
     cache: StageCache
-    position: int = 0
     mask: torch.Tensor | None = None
+
+    @property
+    def position(self) -> int:
+        """The number of rows already in the cache."""
+        return self.cache.rows
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class StageExecutor:
         with self._injecting(None if self.stage.is_first else rows), packing(pack):
             out = run(input_ids=ids, position_ids=positions, use_cache=False, **keep)
         for (session, _), count in zip(work, counts, strict=True):
-            session.position += count
+            session.cache.rows += count
         assert self._captured is not None
         parts = self._captured[0].split(counts)
         logits = out.logits[0].float()[:, None] if self.stage.is_last else [None] * len(parts)
@@ -215,12 +219,11 @@ class StageExecutor:
         else:
             session.mask = mask if session.mask is None else torch.cat([session.mask, mask], dim=1)
             positions = (session.mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -count:]
-        session.cache.rows = session.position
         run = self.stage.model if self.stage.is_last else self.stage.decoder
         keep = {"logits_to_keep": 1} if self.stage.is_last else {}
         with self._injecting(None if self.stage.is_first else rows):
             out = run(input_ids=ids, position_ids=positions, attention_mask=session.mask, past_key_values=session.cache, use_cache=True, **keep)
-        session.position += count
+        session.cache.rows += count
         assert self._captured is not None
         return StageOutput(self._captured, out.logits.float() if self.stage.is_last else None)
 

@@ -102,10 +102,11 @@ def load_stage(
     TensorMismatch or CutError.
     """
     config = read_config(folder)
-    count = config.get_text_config(decoder=True).num_hidden_layers
+    text = config.get_text_config(decoder=True)
+    count = text.num_hidden_layers
     if not 0 <= layers.first < layers.end <= count:
         raise CutError(f"layers {layers} do not lie within 0-{count} of {folder.name}; choose a range inside it")
-    if (layers.first, layers.end) != (0, count) and config.get_text_config(decoder=True).model_type.startswith(UNCUTTABLE):
+    if (layers.first, layers.end) != (0, count) and text.model_type.startswith(UNCUTTABLE):
         raise CutError(f"{config.model_type} keeps more than the hidden state from layer to layer, so it cannot be cut; serve all layers, 0-{count}")
     stage_class, holder = _stage_class(config, layers)
     model, report = stage_class.from_pretrained(

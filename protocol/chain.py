@@ -177,14 +177,18 @@ class Chain:
 
 def struct_values(contract: str, function: str, values: Any) -> dict[str, Any]:
     """A call's tuple answer as a dict under the struct's member names."""
-    entry = next(e for e in abi(contract) if e.get("type") == "function" and e["name"] == function)
-    return named(entry["outputs"][0]["components"], values)
+    return named(_components(contract, function), values)
 
 
 def struct_list(contract: str, function: str, values: Any) -> list[dict[str, Any]]:
     """The same of a call that answers with a list of structs."""
+    components = _components(contract, function)
+    return [named(components, value) for value in values]
+
+
+def _components(contract: str, function: str) -> list[dict[str, Any]]:
     entry = next(e for e in abi(contract) if e.get("type") == "function" and e["name"] == function)
-    return [named(entry["outputs"][0]["components"], value) for value in values]
+    return list(entry["outputs"][0]["components"])
 
 
 def named(components: list[dict[str, Any]], values: Any) -> dict[str, Any]:

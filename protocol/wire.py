@@ -33,8 +33,8 @@ class Kind(IntEnum):
 
 DTYPE_CODES = {"token": 0, "float32": 1, "bfloat16": 2}
 CHECKPOINT_FOLLOWS = 1
-NO_LOGPROBS, MOST_LOGPROBS = -1, 20
 """Flag on ROWS: the sender's checkpoint over these rows comes next; the receiver waits for it before it goes on."""
+NO_LOGPROBS, MOST_LOGPROBS = -1, 20
 
 
 @dataclass(frozen=True)

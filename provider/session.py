@@ -150,7 +150,7 @@ class StageSession:
                 self.segment.append(leaf)
         return rows
 
-    def finish(self, out: StageOutput) -> "Computed":
+    def finish(self, out: StageOutput) -> Computed:
         """What goes out. Runs on the compute thread. Raises Refused for rows that are not finite."""
         sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
         if not bool(torch.isfinite(sent).all()):
@@ -170,7 +170,7 @@ class StageSession:
         marks = [NO_TOKEN] * (len(payloads) - 1) + [token]
         return Computed([last_stage_payload(row, mark) for row, mark in zip(payloads, marks, strict=True)], token, logprobs)
 
-    def emit(self, computed: "Computed") -> None:
+    def emit(self, computed: Computed) -> None:
         """Hash and keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""
         payloads, token = computed.payloads, computed.token
         rebuilt = max(0, min(len(payloads), self.offer.first_position - self.files.computed))

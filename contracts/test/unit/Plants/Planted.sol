@@ -48,6 +48,12 @@ abstract contract Planted is Network {
         return _convictAndReveal(SALT, verdict);
     }
 
+    /// @dev A first plant, and what judge 1 says of it.
+    function _answeredFirst(IPlants.Verdict verdict) internal {
+        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(verdict);
+        plants.answer(plantHash, 1, _duty(1), result, proof);
+    }
+
     /// @dev Another plant, and what judge 1 says of it.
     function _answeredNext(IPlants.Verdict verdict) internal {
         bytes32 salt = plantHash;

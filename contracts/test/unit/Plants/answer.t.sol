@@ -33,8 +33,7 @@ abstract contract PlantsAnswer is Planted {
     }
 
     function test_answer__undecided__is_counted_and_spared_once() public {
-        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Inconclusive);
-        plants.answer(plantHash, 1, _duty(1), result, proof);
+        _answeredFirst(IPlants.Verdict.Inconclusive);
         IPlants.Record memory r = plants.recordOf(judges[1]);
         assertEq(r.undecided, 1);
         assertEq(r.debt, 1);
@@ -42,8 +41,7 @@ abstract contract PlantsAnswer is Planted {
     }
 
     function test_answer__undecided_again__is_fined_unless_one_was_found_between() public {
-        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Inconclusive);
-        plants.answer(plantHash, 1, _duty(1), result, proof);
+        _answeredFirst(IPlants.Verdict.Inconclusive);
         uint256 before = vm.snapshotState();
         _answeredNext(IPlants.Verdict.Inconclusive);
         assertEq(plants.recordOf(judges[1]).debt, 1);
@@ -60,8 +58,7 @@ abstract contract PlantsAnswer is Planted {
     }
 
     function test_answer__found__makes_up_for_no_later_one() public {
-        (IPlants.Result memory result, bytes32[] memory proof) = _revealed(IPlants.Verdict.Fail);
-        plants.answer(plantHash, 1, _duty(1), result, proof);
+        _answeredFirst(IPlants.Verdict.Fail);
         assertEq(plants.recordOf(judges[1]).debt, 0);
         _answeredNext(IPlants.Verdict.Inconclusive);
         assertEq(staking.slashable(judges[1]), STAKE);
