@@ -86,8 +86,8 @@ class Job:
         """OpenAI's ``logprobs`` of the tokens since the last call, without the one that ends the text; None where none were asked for."""
         if self.pipeline.spec.logprobs == NO_LOGPROBS:
             return None
-        known = list(zip(self.tokens, self.pipeline.logprobs, strict=False))[self._logprobs_told :]
-        self._logprobs_told += len(known)
+        told, self._logprobs_told = self._logprobs_told, len(self.tokens)
+        known = zip(self.tokens[told:], self.pipeline.logprobs[told:], strict=True)
         entries = [
             {**self._entry(token, found.chosen), "top_logprobs": [self._entry(other, logprob) for other, logprob in found.top]}
             for token, found in known

@@ -54,6 +54,10 @@ PATIENCE_SECONDS = 0.25
 MAX_REPLACEMENTS = 4
 
 
+Sampled = tuple[int, TokenLogprobs | None]
+"""A token and, where they were asked for, its probabilities."""
+
+
 class StageFailed(ProtocolError):
     """A stage broke off; ``provider`` names the one that the gateway saw fail. One that ``refused`` is alive and may serve another job; ``beside``
     names the stage before it where it refused what that one sent: nobody can say which of the ``suspects`` lies."""
@@ -104,7 +108,7 @@ class Pipeline:
     _rows: Any = None
     _rows_epoch: int = 0
     _frames: AsyncIterator[bytes] | None = None
-    _token: "asyncio.Task[int] | None" = None
+    _token: "asyncio.Task[Sampled] | None" = None
     _fed: int = 0
 
     async def open(self, route: Sequence[StageOffer]) -> None:
@@ -120,14 +124,15 @@ class Pipeline:
         """Generate until ``stop`` says so of a token, or the limit is reached. Raises StageFailed where nobody can stand in."""
         feed = self.spec.prompt
         while True:
-            token = await self._step(feed)
+            token, logprobs = await self._step(feed)
             self.received.append(token)
+            self.logprobs += [] if logprobs is None else [logprobs]
             yield token
             if len(self.received) >= self.spec.max_tokens or stop(token):
                 return
             feed = [token]
 
-    async def _step(self, feed: list[int]) -> int:
+    async def _step(self, feed: list[int]) -> Sampled:
         first, self._fed = self._fed, self._fed + len(feed)
         try:
             await self._feed(first, feed)
@@ -215,7 +220,7 @@ class Pipeline:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             raise StageFailed(self.legs[0].provider, await self._rows.details() or "the stream broke off") from error
 
-    async def _next_token(self) -> int:
+    async def _next_token(self) -> Sampled:
         if self._token is None:
             assert self._frames is not None
             self._token = asyncio.ensure_future(self._take_token(self._frames))
@@ -228,7 +233,7 @@ class Pipeline:
         token, self._token = self._token, None
         return token.result()
 
-    async def _take_token(self, frames: AsyncIterator[bytes]) -> int:
+    async def _take_token(self, frames: AsyncIterator[bytes]) -> Sampled:
         last, expected = self.legs[-1].stop, len(self.spec.prompt) + len(self.received)
         try:
             async for raw in frames:
@@ -243,17 +248,17 @@ class Pipeline:
             raise StageFailed(last.provider, str(error)) from error
         raise StageFailed(last.provider, "the token stream ended")
 
-    def _read_token(self, payload: bytes) -> int:
-        """A token, after its probabilities were noted where they are asked for. Raises ValueError for what no last stage should send."""
+    def _read_token(self, payload: bytes) -> Sampled:
+        """A token, with its probabilities where they are asked for. Raises ValueError for what no last stage should send."""
         token = int.from_bytes(payload[:TOKEN_BYTES], "little", signed=True)
         if token < 0:
             raise ValueError(f"{token} is no token id")
-        if self.spec.logprobs != NO_LOGPROBS:
-            found = msgspec.json.decode(payload[TOKEN_BYTES:], type=TokenLogprobs)
-            if len(found.top) != self.spec.logprobs:
-                raise ValueError(f"{len(found.top)} likeliest tokens came, {self.spec.logprobs} were asked for")
-            self.logprobs.append(found)
-        return token
+        if self.spec.logprobs == NO_LOGPROBS:
+            return token, None
+        found = msgspec.json.decode(payload[TOKEN_BYTES:], type=TokenLogprobs)
+        if len(found.top) != self.spec.logprobs:
+            raise ValueError(f"{len(found.top)} likeliest tokens came, {self.spec.logprobs} were asked for")
+        return token, found
 
     async def _ask_all(self) -> list[tuple[Leg, SessionProgress | None]]:
         return list(zip(self.legs, await asyncio.gather(*(leg.progress() for leg in self.legs)), strict=True))
