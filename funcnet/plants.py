@@ -21,7 +21,7 @@ from protocol.disputes import KIND_OUTPUT, Dispute, DisputeReader, Outcome, Stat
 from protocol.duties import DutyOpening, DutyResult
 from protocol.members import Member, active_members
 from protocol.plants import Answer, Plant, sign_consent
-from protocol.stage_rpc import StageClient
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import ZERO32
 
 NO_RESULT = DutyResult("0x" + "00" * 20, 0, 0, "PASS", ZERO32, ZERO32)
@@ -96,7 +96,10 @@ class Settlement:
 
     def _challenge(self, noted_at: int) -> str:
         """Challenge the planted receipt oneself, where every verifier has posted and none has: otherwise nobody could be blamed for passing it."""
-        placed = self._find_receipt(noted_at)
+        try:
+            placed = self._find_receipt(noted_at)
+        except (StageRefused, StageUnavailable) as error:  # it knows of its batch only once it has seen the anchoring itself
+            return f"the receipts of {self.plant.provider} ({error})"
         if placed is None:
             return "the planted job's receipt"
         batch, index, batch_id = placed
@@ -110,7 +113,10 @@ class Settlement:
         return "a verdict"
 
     def _find_receipt(self, noted_at: int) -> tuple[ReceiptBatch, int, int] | None:
-        """(its batch, its place in that, the batch's number) of the payer's newest job that the provider anchored after the note."""
+        """(its batch, its place in that, the batch's number) of the payer's newest job that the provider anchored after the note.
+
+        Raises StageRefused or StageUnavailable.
+        """
         for batch_id in reversed(range(int(self.chain.call("CommitmentLog", "batchCount", self.plant.provider)))):
             anchored = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", self.plant.provider, batch_id))
             if anchored["anchoredAt"] <= noted_at:

@@ -17,7 +17,7 @@ from funcnet import actors
 from funcnet.network import Network
 from funcnet.plants import Settlement, note
 from protocol.chain import struct_values
-from protocol.plants import Answer
+from protocol.plants import Answer, Plant
 from protocol.units import FUNC
 from tests.brokers import broker
 from tests.network.test_api import ask, extra
@@ -82,6 +82,12 @@ def plant_one(network: Network, name: str) -> dict[str, Answer]:
     settlement = Settlement(network.chain, treasury, plant)
     network.wait(lambda: not settlement.step(), SETTLE_SECONDS, "the answers of all verifiers")
     return settlement.answers
+
+
+def test_settling__a_provider_that_does_not_answer__is_waited_for(network: Network) -> None:
+    unseen = Plant(network.address("provider-3"), network.address("payer"), b"", b"")  # stopped above, after it anchored batches
+    waiting = Settlement(network.chain, network.wallet("treasury").account(), unseen)._challenge(0)
+    assert waiting.startswith(f"the receipts of {unseen.provider} (")
 
 
 @pytest.mark.timeout(1200)
