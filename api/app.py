@@ -150,8 +150,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         except StageFailed as error:
             router.failed(error.provider)
             raise NoRoute(str(error), code="stage_failed") from error
-        usage = schema.usage(job.prompt_tokens, len(job.tokens))
-        return JSONResponse(schema.completion(job.id, model.name, text, job.outcome.finish, usage, job.extra(), job.take_logprobs()), headers=left)
+        body = schema.completion(job.id, model.name, text, job.outcome.finish, job.usage, job.extra(), job.take_logprobs())
+        return JSONResponse(body, headers=left)
 
     async def _events(job: Job, with_usage: bool) -> AsyncIterator[str]:
         name = job.model.name
@@ -164,12 +164,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             yield _event(NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed").body())
             yield "data: [DONE]\n\n"
             return
-        usage = schema.usage(job.prompt_tokens, len(job.tokens))
         final = schema.chunk(job.id, name, {}, job.outcome.finish, job.take_logprobs())
         # Cost and receipts always come; OpenAI's own usage chunk only where it was asked for, as its clients expect.
         yield _event({**final, "function_network": job.extra()})
         if with_usage:
-            yield _event(schema.usage_chunk(job.id, name, usage, job.extra()))
+            yield _event(schema.usage_chunk(job.id, name, job.usage, job.extra()))
         yield "data: [DONE]\n\n"
 
     app.include_router(pages(jobs, models, settings.indexer_url))

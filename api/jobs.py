@@ -18,15 +18,17 @@ from api import ApiError, BadRequest, NoRoute
 from api.budget import Budget
 from api.keys import ApiKey
 from api.pipeline import JobSpec, Pipeline, StageFailed
+from api.prefixes import NOTHING, Prefix, Prefixes
 from api.routing import Router, StageOffer
-from api.schema import ChatRequest
+from api.schema import ChatRequest, usage
 from api.settler import Settler
 from api.text import TextModel
 from protocol.chain import Chain
-from protocol.receipts import job_id, request_hash
+from protocol.grammar import Grammar
+from protocol.receipts import StageReceipt, job_id, request_hash
 from protocol.sampling import SamplingParameters, session_seed
 from protocol.units import LayerRange
-from protocol.wire import NO_LOGPROBS
+from protocol.wire import NO_LOGPROBS, CloseReply
 
 log = structlog.get_logger()
 
@@ -70,6 +72,7 @@ class Job:
     budget: Budget
     settler: Settler
     meter: Meter
+    prefixes: Prefixes
     stops: list[str]
     outcome: Outcome = field(default_factory=Outcome)
     _logprobs_told: int = 0
@@ -79,8 +82,10 @@ class Job:
         return self.pipeline.received
 
     @property
-    def prompt_tokens(self) -> int:
-        return len(self.pipeline.spec.prompt)
+    def usage(self) -> dict[str, Any]:
+        """OpenAI's ``usage``."""
+        spec = self.pipeline.spec
+        return usage(len(spec.prompt), spec.prefix.tokens, len(self.tokens))
 
     def take_logprobs(self) -> dict[str, Any] | None:
         """OpenAI's ``logprobs`` of the tokens since the last call, without the one that ends the text; None where none were asked for."""
@@ -138,6 +143,7 @@ class Job:
             replies = await self.pipeline.close()
             self.outcome.receipts = [msgspec.to_builtins(reply) for reply in replies]
             self.outcome.settled = len(replies) == len(self.pipeline.legs)
+            self._note_prefix(replies if ok and self.outcome.settled else [])
             self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
         except DatabaseError as error:
             log.warning("settling waits for the database", job=self.id[:18], reason=str(error))
@@ -145,6 +151,15 @@ class Job:
         finally:
             self.outcome.replaced = self.pipeline.replaced
             self.settler.live.pop(self.id, None)
+
+    def _note_prefix(self, replies: list[CloseReply]) -> None:
+        """Jobs that begin like this one may use its rows, where each stage served it from position 0 on; what failed is not used again."""
+        spec, legs = self.pipeline.spec, self.pipeline.legs
+        if not replies:
+            self.prefixes.forget(spec.prefix.job_id)
+        elif not any(leg.offer.first_position for leg in legs):
+            rows = min(StageReceipt.from_json(reply.receipt.message).position_count for reply in replies)
+            self.prefixes.keep(spec.payer, spec.model_id, spec.job_id, [*spec.prompt, *self.tokens][:rows], [leg.stop for leg in legs])
 
     def extra(self) -> dict[str, Any]:
         """What the answer carries beside OpenAI's fields. Amounts in wei, as decimal strings."""
@@ -163,6 +178,7 @@ class Jobs:
     router: Router
     settler: Settler
     meter: Meter = field(default_factory=Meter)
+    prefixes: Prefixes = field(default_factory=Prefixes)
     layer_counts: dict[bytes, int] = field(default_factory=dict)
 
     async def start(self, key: ApiKey, model: TextModel, request: ChatRequest) -> Job:
@@ -175,28 +191,43 @@ class Jobs:
         limit = request.token_limit(room)
         sampling = self._sampling(model, request)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
-        spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked)
+        grammar = await asyncio.to_thread(_grammar, model, sampling)
+        spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, grammar=grammar)
+        prefix = self.prefixes.find(key.payer, model.model_id, prompt)
         passed_over: set[str] = set()
         reason = ""
-        for _ in range(OPEN_TRIES):
-            route = await asyncio.to_thread(self.router.choose, model.model_id, layers, len(prompt), limit, passed_over)
+        for _ in range(OPEN_TRIES + bool(prefix.tokens)):
+            route, prefix = await asyncio.to_thread(self._route, spec, prefix, passed_over)
             try:
-                pipeline = await self._open(key, model, spec, route)
+                pipeline = await self._open(key, model, replace(spec, prefix=prefix), route)
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
-                passed_over.add(error.provider)
                 if not error.refused:
                     self.router.failed(error.provider)
+                if prefix.tokens:  # which a stage may have dropped; that is no reason not to ask it for all
+                    self.prefixes.forget(prefix.job_id)
+                    prefix = NOTHING
+                else:
+                    passed_over.add(error.provider)
                 reason = str(error)
                 continue
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meter, request.stops)
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meter, self.prefixes, request.stops)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
+
+    def _route(self, spec: JobSpec, prefix: Prefix, passed_over: set[str]) -> tuple[list[StageOffer], Prefix]:
+        """The cheapest stages, or those of an earlier job whose rows make them no dearer. Raises NoRoute."""
+        prompt, limit = len(spec.prompt), spec.max_tokens
+        cheapest = self.router.choose(spec.model_id, spec.layers, prompt, limit, passed_over)
+        known = self.router.still(spec.model_id, prefix.route) if prefix.tokens else None
+        if known and sum(stage.cost(prompt, limit, prefix.tokens) for stage in known) <= sum(stage.cost(prompt, limit) for stage in cheapest):
+            return known, prefix
+        return cheapest, NOTHING
 
     async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
         salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
         spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
-        most = sum(stage.cost(len(spec.prompt), spec.max_tokens) for stage in route)
+        most = sum(stage.cost(len(spec.prompt), spec.max_tokens, spec.prefix.tokens) for stage in route)
         pipeline = Pipeline(self.chain, self.account, self.budget, self.router, spec)
         self.settler.live[spec.name] = pipeline
         try:
@@ -224,9 +255,11 @@ class Jobs:
             min_p=request.min_p,
             presence_penalty=request.presence_penalty,
             frequency_penalty=request.frequency_penalty,
+            repetition_penalty=request.repetition_penalty,
             logit_bias=bias,
             seed=session_seed(seed % 2**64, model.model_id, 0),
             stop_tokens=list(model.stop_tokens),
+            schema="" if request.response_format is None else request.response_format.to_schema(),
         )
 
     def layer_count(self, model_id: bytes) -> int:
@@ -236,3 +269,13 @@ class Jobs:
             del self.layer_counts[model_id]
             raise ApiError(f"model {model_id.hex()[:16]} is listed here but not registered on chain")
         return self.layer_counts[model_id]
+
+
+def _grammar(model: TextModel, sampling: SamplingParameters) -> Grammar | None:
+    """What the answer has to fit, None where it may be anything. Raises BadRequest."""
+    if not sampling.schema:
+        return None
+    try:
+        return Grammar.begin(sampling.schema, model.folder, model.vocabulary, sampling.stop_tokens)
+    except ValueError as error:
+        raise BadRequest(f"answers of {model.name} cannot be held to a schema: {error}", "response_format") from error

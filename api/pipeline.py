@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -21,9 +21,11 @@ from eth_account.signers.local import LocalAccount
 from api import ApiError
 from api.budget import Budget, LegKey
 from api.legs import HEARTBEAT_SECONDS, Before, Leg, LegCloser
+from api.prefixes import NOTHING, Prefix
 from api.routing import Router, StageOffer
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
+from protocol.grammar import Grammar
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
 from protocol.rows import FRAME_ROWS, TOKEN_BYTES, prompt_root, token_payload
 from protocol.sampling import SamplingParameters, TokenLogprobs
@@ -81,6 +83,10 @@ class JobSpec:
     max_tokens: int
     sampling: SamplingParameters
     logprobs: int = NO_LOGPROBS
+    prefix: Prefix = NOTHING
+    """The rows of an earlier job that the stages still have."""
+    grammar: Grammar | None = None
+    """What the answer has to fit, as far as its tokens have come."""
 
     @property
     def name(self) -> str:
@@ -109,7 +115,11 @@ class Pipeline:
     _rows_epoch: int = 0
     _frames: AsyncIterator[bytes] | None = None
     _token: "asyncio.Task[Sampled] | None" = None
-    _fed: int = 0
+    _fed: int = field(init=False)
+    """Rows that the first stage has, or was sent."""
+
+    def __post_init__(self) -> None:
+        self._fed = self.spec.prefix.tokens
 
     async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
@@ -122,10 +132,12 @@ class Pipeline:
 
     async def tokens(self, stop: Callable[[int], bool]) -> AsyncIterator[int]:
         """Generate until ``stop`` says so of a token, or the limit is reached. Raises StageFailed where nobody can stand in."""
-        feed = self.spec.prompt
+        feed = self.spec.prompt[self._fed :]
         while True:
             token, logprobs = await self._step(feed)
             self.received.append(token)
+            if self.spec.grammar is not None:
+                self.spec.grammar.accept(token)
             self.logprobs += [] if logprobs is None else [logprobs]
             yield token
             if len(self.received) >= self.spec.max_tokens or stop(token):
@@ -152,6 +164,7 @@ class Pipeline:
         """Raises StageFailed; NoCredit where a replacement costs more than is left."""
         spec, stop, domain = self.spec, stage.stop, self.chain.receipts_domain
         known = [*spec.prompt, *self.received]
+        prefix = NOTHING if self._epoch else spec.prefix
         offer = SessionOffer(
             job_id=spec.job_id,
             payer=spec.payer,
@@ -169,6 +182,8 @@ class Pipeline:
             generated=len(self.received),
             prompt_tokens=len(spec.prompt),
             max_tokens=spec.max_tokens,
+            cached_tokens=prefix.tokens,
+            prefix_job=prefix.job_id,
             prompt_root=prompt_root(self._salt, known),
             sampling_hash=spec.sampling.digest(),
             route_hash=route_hash(stops),
@@ -253,6 +268,8 @@ class Pipeline:
         token = int.from_bytes(payload[:TOKEN_BYTES], "little", signed=True)
         if token < 0:
             raise ValueError(f"{token} is no token id")
+        if self.spec.grammar is not None and not self.spec.grammar.allows(token):
+            raise ValueError(f"token {token} is none that the schema allows")
         if self.spec.logprobs == NO_LOGPROBS:
             return token, None
         found = msgspec.json.decode(payload[TOKEN_BYTES:], type=TokenLogprobs)
@@ -293,7 +310,7 @@ class Pipeline:
             for provider in dead:
                 self.router.failed(provider)
             try:
-                await self._replace(dead)
+                await (self._replace(dead) if self.received or not self.spec.prefix.tokens else self._begin_anew(dead))
                 return
             except StageFailed as error:
                 failure = error
@@ -340,6 +357,24 @@ class Pipeline:
             self._rows.cancel()
             await self._attach_first()
             await self._feed(0, [*self.spec.prompt, *self.received][: self._fed])
+
+    async def _begin_anew(self, dead: set[str]) -> None:
+        """Open all stages again and without an earlier job's rows: the others have those, so a replacement would sign for none of them."""
+        self._epoch += 1
+        for leg in self.legs:
+            await self._abort(leg, HEARTBEAT_SECONDS)
+        self.legs = []
+        passed_over = dead | set(self.replaced)
+        spec = self.spec
+        route = await asyncio.to_thread(self.router.choose, spec.model_id, spec.layers, len(spec.prompt), spec.max_tokens, passed_over)
+        stops = [stage.stop for stage in route]
+        for stage in route:
+            self.legs.append(await self._open_leg(stage, stops, 0))
+        self.spec, self.replaced = replace(spec, prefix=NOTHING), [*self.replaced, *dead]
+        self._rows.cancel()
+        await self._attach_first()
+        self._attach_last()
+        await self._feed(0, spec.prompt)
 
     async def _stand_ins(self, gone: list[Leg], dead: set[str]) -> list[StageOffer]:
         span = LayerRange(gone[0].offer.first_layer, gone[-1].offer.end_layer)

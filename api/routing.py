@@ -35,8 +35,8 @@ class StageOffer:
     def layers(self) -> LayerRange:
         return LayerRange(self.stop.first_layer, self.stop.end_layer)
 
-    def cost(self, prompt: int, completion: int) -> int:
-        return job_cost(prompt, 0, completion, self.input_price, self.cached_price, self.output_price)
+    def cost(self, prompt: int, completion: int, cached: int = 0) -> int:
+        return job_cost(prompt, cached, completion, self.input_price, self.cached_price, self.output_price)
 
 
 def cheapest_route(offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int) -> list[StageOffer] | None:
@@ -87,18 +87,29 @@ class Router:
 
     def choose(self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
         """The cheapest stages over ``layers``, without those of ``passed_over``. Raises NoRoute with the reason."""
-        wanted = execution_class_id(self.execution_class)
-        offers = [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
-        usable = [offer for offer in offers if offer.stop.provider in self.backed - self.resting.keys() - set(passed_over)]
+        usable = self._usable(model_id, passed_over)
         route = cheapest_route(usable, layers, prompt, completion)
         if route is None:
             covered = sorted({str(offer.layers) for offer in usable})
             words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
-            unbacked = {offer.stop.provider for offer in offers} - self.backed
+            unbacked = {offer.stop.provider for offer in self._in_class(model_id)} - self.backed
             words += f", {len(unbacked)} provider(s) wait for this gateway's bond" if unbacked else ""
             rest = f", {len(self.resting)} provider(s) that failed are passed over until they answer again" if self.resting else ""
             raise NoRoute(f"no chain of stages covers layers {layers}: {words}{rest}; try again shortly", code="no_route")
         return route
+
+    def still(self, model_id: bytes, stops: Sequence[RouteStop]) -> list[StageOffer] | None:
+        """The offers of an earlier route's stages, where all of them may be given work as they might then."""
+        offers = {offer.stop: offer for offer in self._usable(model_id)}
+        return [offers[stop] for stop in stops] if all(stop in offers for stop in stops) else None
+
+    def _in_class(self, model_id: bytes) -> list[StageOffer]:
+        wanted = execution_class_id(self.execution_class)
+        return [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
+
+    def _usable(self, model_id: bytes, passed_over: Collection[str] = ()) -> list[StageOffer]:
+        providers = self.backed - self.resting.keys() - set(passed_over)
+        return [offer for offer in self._in_class(model_id) if offer.stop.provider in providers]
 
     def failed(self, provider: str) -> None:
         """Pass the provider over until ``revive`` finds it back."""

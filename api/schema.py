@@ -1,11 +1,13 @@
 """The OpenAI wire contract: requests in, chunks and completions out."""
 
+import json
 import time
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
+from protocol.grammar import require_schema
 from protocol.wire import MOST_LOGPROBS, NO_LOGPROBS
 
 UNSUPPORTED = (
@@ -13,7 +15,6 @@ UNSUPPORTED = (
     "tool_choice",
     "functions",
     "function_call",
-    "response_format",
     "audio",
     "modalities",
     "prediction",
@@ -44,6 +45,34 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class JsonSchema(BaseModel):
+    """OpenAI's wrapper around a schema; an answer is held to it whatever ``strict`` says."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {"type": "object"}
+
+
+class ResponseFormat(BaseModel):
+    """What the answer has to be: any text, a JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def to_schema(self) -> str:
+        """The schema as it is pinned, empty for any text. Raises BadRequest."""
+        if self.type == "text":
+            return ""
+        if self.type == "json_schema" and self.json_schema is None:
+            raise BadRequest("'response_format' of type 'json_schema' brings none; give json_schema.name and json_schema.schema", "response_format")
+        schema = self.json_schema.schema_ if self.json_schema and self.type == "json_schema" else {"type": "object"}
+        text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+        try:
+            require_schema(text)
+        except ValueError as error:
+            raise BadRequest(f"answers cannot be held to this schema: {error}", "response_format", "invalid_json_schema") from error
+        return text
+
+
 class ChatRequest(BaseModel):
     """``POST /v1/chat/completions``. Fields that would change the answer and are not served are refused by name."""
 
@@ -60,7 +89,9 @@ class ChatRequest(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
     logit_bias: dict[int, float] | None = None
+    response_format: ResponseFormat | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int = 1
@@ -113,7 +144,7 @@ class ModelRequest(BaseModel):
 
 
 def completion(
-    job: str, model: str, text: str, finish: str, usage: dict[str, int], extra: dict[str, Any], logprobs: dict[str, Any] | None = None
+    job: str, model: str, text: str, finish: str, usage: dict[str, Any], extra: dict[str, Any], logprobs: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": logprobs}
     return {**_head(job, model, "chat.completion"), "choices": [choice], "usage": usage, "function_network": extra}
@@ -124,13 +155,14 @@ def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None
     return {**_head(job, model, "chat.completion.chunk"), "choices": [choice]}
 
 
-def usage_chunk(job: str, model: str, usage: dict[str, int], extra: dict[str, Any]) -> dict[str, Any]:
+def usage_chunk(job: str, model: str, usage: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     """The last chunk: no choices, usage, cost and receipts."""
     return {**_head(job, model, "chat.completion.chunk"), "choices": [], "usage": usage, "function_network": extra}
 
 
-def usage(prompt: int, completion_tokens: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": prompt + completion_tokens}
+def usage(prompt: int, cached: int, completion_tokens: int) -> dict[str, Any]:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": prompt + completion_tokens}
+    return {**counts, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
 def _head(job: str, model: str, kind: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class TextModel:
     context: int
     vocabulary: int
     special: dict[str, str]
+    folder: Path
 
     @classmethod
     def load(cls, name: str, model_id: bytes, folder: Path) -> "TextModel":
@@ -47,6 +48,7 @@ class TextModel:
             int(config.get("max_position_embeddings", 2048)),
             int(config["vocab_size"]),
             special,
+            folder,
         )
 
     def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:

@@ -80,6 +80,12 @@ def ask_all(network: Network, questions: Sequence[str], max_tokens: int) -> list
         return list(pool.map(lambda question: ask(network, question, max_tokens), questions))
 
 
+def text(number: int, words: int) -> str:
+    """Words without a meaning, others from the first one on for each number."""
+    source = random.Random(number)
+    return " ".join(source.choice(("river", "stone", "winter", "letter", "window", "garden", "silver", "morning")) for _ in range(words))
+
+
 def story(number: int) -> str:
     """A question with a long answer, and another one for each number."""
     return f"Tell me a very long story about {random.Random(number).choice(('a fox', 'a king', 'the sea', 'two brothers'))}, number {number}."

@@ -117,6 +117,21 @@ class StageExecutor:
         cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(own)]
         return SessionState(cache)
 
+    @torch.inference_mode()
+    def fork(self, session: SessionState, count: int, rows: int) -> SessionState:
+        """A new session with room for so many rows whose first ``count`` are those of another, copied. Only where the stage ``forks``."""
+        new = self.open_session(rows)
+        for layer, old in zip(new.cache.layers, session.cache.layers, strict=True):
+            if isinstance(layer, GrowingLayer) and isinstance(old, GrowingLayer):
+                layer.copy(old, count)
+        new.cache.rows = count
+        return new
+
+    @property
+    def forks(self) -> bool:
+        """Whether the beginning of a session's state can be told from its end: not where a layer keeps a window or a sum of what it has seen."""
+        return self.packed and all(isinstance(self.open_session().cache.layers[i], GrowingLayer) for i in self.stage.layers)
+
     def kv_row_bytes(self) -> int:
         """What a row's keys and values take on this stage, as a session shows that holds one. Layers with a state of fixed size count nothing."""
         session = self.open_session()

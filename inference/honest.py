@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from inference.classes import to_float32
 from inference.executor import StageExecutor
 from inference.replay import SampledClaim
-from protocol.sampling import SamplingParameters, sample
+from protocol.sampling import History, SamplingParameters, sample
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ Sampler = Callable[[JobRows, torch.Tensor, int], int]
 
 
 def sample_honestly(rows: JobRows, logits: torch.Tensor, position: int) -> int:
-    return sample(logits.numpy(), rows.job.sampling, position, rows.tokens)
+    return sample(logits.numpy(), rows.job.sampling, position, History(rows.tokens))
 
 
 def encode(folder: Path, texts: Sequence[str]) -> list[list[int]]:

@@ -38,6 +38,11 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (room[..., :end, :] for room in self.room)
         return self.keys, self.values
 
+    def copy(self, other: "GrowingLayer", count: int) -> None:
+        """Take the first ``count`` rows of another layer's cache into this one, which is empty."""
+        assert other.keys is not None and other.values is not None
+        self.update(other.keys[..., :count, :], other.values[..., :count, :])
+
 
 def _grown(room: torch.Tensor, rows: int, past: int) -> torch.Tensor:
     grown = room.new_empty(*room.shape[:-2], rows, room.shape[-1])

@@ -11,8 +11,9 @@ from inference.classes import REFERENCES, ExecutionClass, to_float32
 from inference.compare import Replay, Rows
 from inference.executor import StageExecutor
 from inference.loader import load_stage
+from protocol.grammar import Grammar
 from protocol.manifest import Manifest
-from protocol.sampling import SamplingParameters, token_margin
+from protocol.sampling import History, SamplingParameters, token_margin
 from protocol.units import LayerRange
 
 HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
@@ -28,13 +29,15 @@ PASS_ROWS, HEAD_ROWS = 1024, 256
 @dataclass(frozen=True)
 class SampledClaim:
     """What a last stage committed to: ``final_rows`` [k, hidden], final-norm, at the positions from ``first`` on, from each of which one of
-    ``tokens`` was sampled by ``parameters``; ``before``: the completion tokens that came before them."""
+    ``tokens`` was sampled by ``parameters``; ``before``: the completion tokens that came before them; ``grammar``: as far as those go."""
 
     final_rows: Rows
     tokens: Sequence[int]
     first: int
     parameters: SamplingParameters
     before: Sequence[int] = ()
+    prompt: Sequence[int] = ()
+    grammar: Grammar | None = None
 
 
 @dataclass
@@ -115,8 +118,11 @@ class StageReplayer:
             exact, noise = self._head(rows[start : start + HEAD_ROWS])
             for (i, at), logits, unit in zip(places[start : start + HEAD_ROWS], exact, noise, strict=True):
                 claim = claims[i]
-                history = [*claim.before, *claim.tokens[:at]]
+                allowed = None if claim.grammar is None else claim.grammar.allowed()
+                history = History([*claim.before, *claim.tokens[:at]], claim.prompt, allowed)
                 margin = token_margin(logits, claim.parameters, claim.first + at, claim.tokens[at], history)
+                if claim.grammar is not None:
+                    claim.grammar.accept(claim.tokens[at])
                 found[i].append(margin * (claim.parameters.temperature or 1.0) / unit)
         return found
 

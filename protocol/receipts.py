@@ -15,7 +15,8 @@ class SessionOffer(TypedStruct):
     """The gateway's signed order to one stage.
 
     ``epoch`` fences: it is raised when a stage is replaced. A replacement rebuilds its KV cache from the rows before ``first_position``
-    without sending them on; ``generated`` counts the completion tokens that there were before it. ``sampling_hash`` is that of the pinned
+    without sending them on; ``generated`` counts the completion tokens that there were before it. The first ``cached_tokens`` rows are those of
+    ``prefix_job``, which the stage served before and still has: it runs none of them and answers for all. ``sampling_hash`` is that of the pinned
     sampling parameters, ``prompt_root`` the RFC 6962 root over the row leaves at boundary 0 of the prompt and those tokens, ``salt`` the
     session's, ``expires_at`` in chain seconds.
     """
@@ -37,6 +38,8 @@ class SessionOffer(TypedStruct):
     generated: U32
     prompt_tokens: U32
     max_tokens: U32
+    cached_tokens: U32
+    prefix_job: Bytes32
     prompt_root: Bytes32
     sampling_hash: Bytes32
     route_hash: Bytes32
@@ -54,8 +57,8 @@ class SessionOffer(TypedStruct):
 
     @property
     def cached_count(self) -> int:
-        """Prompt tokens billed as cached: all of them where somebody else's output for them is used."""
-        return self.prompt_tokens if self.first_position else 0
+        """Prompt tokens billed as cached: all of them where somebody else's output for them is used, else those of an earlier job."""
+        return self.prompt_tokens if self.first_position else self.cached_tokens
 
     def cost(self, completion: int) -> Wei:
         """Wei for this stage's part of the job with ``completion`` tokens of its own."""

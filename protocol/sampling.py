@@ -6,7 +6,7 @@ counter-based noise, ties to the lower id; greedy when T is 0. The Gumbel-max tr
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,7 +24,8 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Pinned for a session. ``top_k`` 0 and ``top_p`` 1 mean off; penalties as in the OpenAI API."""
+    """Pinned for a session. ``top_k`` 0 and ``top_p`` 1 mean off; presence and frequency penalty as in the OpenAI API, of the answer's tokens;
+    ``repetition_penalty`` as in transformers, of the prompt's and the answer's; ``schema``: a JSON schema that the answer has to fit, or empty."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -32,9 +33,11 @@ class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
     min_p: float = 0.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
     seed: int = 0
     stop_tokens: list[int] = []
+    schema: str = ""
 
     def digest(self) -> bytes:
         """keccak of the canonical JSON: keys sorted, no spaces."""
@@ -45,7 +48,8 @@ class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
         """Raises ValueError for what is none, or holds a number that sampling is not defined for."""
         given = msgspec.convert(data, cls, strict=False)
         numbers = (given.temperature, given.top_p, given.min_p, given.presence_penalty, given.frequency_penalty, *given.logit_bias.values())
-        if not all(map(math.isfinite, numbers)) or given.temperature < 0 or given.top_k < 0 or not 0 <= given.seed < 2**128:
+        below = given.temperature < 0 or given.top_k < 0 or not 0 < given.repetition_penalty < math.inf
+        if not all(map(math.isfinite, numbers)) or below or not 0 <= given.seed < 2**128:
             raise ValueError(f"sampling is not defined for {given}")
         return given
 
@@ -67,9 +71,17 @@ def gumbel_noise(seed: int, position: int, vocabulary: int) -> Logits:
     return np.asarray(-np.log(-np.log(uniform)), dtype=np.float32)
 
 
-def sample(logits: Logits, parameters: SamplingParameters, position: int, generated: Sequence[int] = ()) -> int:
+class History(NamedTuple):
+    """What came before a token, and the tokens [vocabulary] that a grammar allows after that; None where there is no grammar."""
+
+    generated: Sequence[int] = ()
+    prompt: Sequence[int] = ()
+    allowed: NDArray[np.bool_] | None = None
+
+
+def sample(logits: Logits, parameters: SamplingParameters, position: int, history: History = History()) -> int:  # noqa: B008
     """The token at ``position``, the index of the row that the logits [vocabulary] float32 come from."""
-    scores = _adjust(logits, parameters, generated)
+    scores = _adjust(logits, parameters, history)
     if parameters.temperature == 0.0:
         return int(scores.argmax())
     scores = scores / np.float32(parameters.temperature)
@@ -87,14 +99,14 @@ def logprobs_of(logits: Logits, token: int, count: int) -> TokenLogprobs:
     return TokenLogprobs(float(scores[token]), [(int(i), float(scores[i])) for i in best])
 
 
-def token_margin(logits: Logits, parameters: SamplingParameters, position: int, token: int, generated: Sequence[int] = ()) -> float:
+def token_margin(logits: Logits, parameters: SamplingParameters, position: int, token: int, history: History = History()) -> float:  # noqa: B008
     """How far ``token`` is from being sampled: 0 where it is the one, else the best noisy score less its own.
 
-    A token outside the kept set scores its distance to the cut. ``inf`` outside the vocabulary.
+    A token outside the kept set scores its distance to the cut. ``inf`` outside the vocabulary, or of what the grammar allows.
     """
     if not 0 <= token < len(logits):
         return float("inf")
-    scores = _adjust(logits, parameters, generated)
+    scores = _adjust(logits, parameters, history)
     if parameters.temperature == 0.0:
         return float(scores.max() - scores[token])
     scores = scores / np.float32(parameters.temperature)
@@ -124,12 +136,17 @@ def kept_set(scores: Logits, parameters: SamplingParameters) -> NDArray[np.bool_
     return kept
 
 
-def _adjust(logits: Logits, parameters: SamplingParameters, generated: Sequence[int]) -> Logits:
-    scores = logits.astype(np.float32, copy=True)
+def _adjust(logits: Logits, parameters: SamplingParameters, history: History) -> Logits:
+    scores, generated = logits.astype(np.float32, copy=True), history.generated
+    if parameters.repetition_penalty != 1.0 and (seen := sorted({*history.prompt, *generated})):
+        penalty = np.float32(parameters.repetition_penalty)
+        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
     if generated and (parameters.presence_penalty or parameters.frequency_penalty):
         tokens, counts = np.unique(np.asarray(generated, dtype=np.int64), return_counts=True)
         scores[tokens] -= np.float32(parameters.presence_penalty) + np.float32(parameters.frequency_penalty) * counts.astype(np.float32)
     for token, bias in parameters.logit_bias.items():
         if 0 <= token < len(scores):
             scores[token] += np.float32(bias)
+    if history.allowed is not None:
+        scores[~history.allowed] = -np.inf
     return scores

@@ -1,5 +1,6 @@
 """Units as types, so that a checker tells wei from other integers and one id from another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NewType
 
@@ -19,6 +20,9 @@ class LayerRange:
 
     first: int
     end: int
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.end))
 
     def __contains__(self, layer: int) -> bool:
         return self.first <= layer < self.end

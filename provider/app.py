@@ -84,6 +84,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
         planting=planting,
         kv_bytes=settings.kv_bytes,
+        model_dir=settings.model_dir,
     )
     tamper(server)
     anchoring = Anchoring(chain, ledger, account, settings.owner)

@@ -71,6 +71,10 @@ def register(
     layers: Layers = None,
     stake: Annotated[int, typer.Option(min=1, help="FUNC to stake")] = 20_000,
     input_price: Annotated[int, typer.Option(min=0, help="wei per million input tokens")] = 100 * FUNC,
+    cached_price: Annotated[
+        int | None,
+        typer.Option(min=0, help="wei per million input tokens whose rows are still here; by default a quarter of --input-price"),
+    ] = None,
     output_price: Annotated[int, typer.Option(min=0, help="wei per million output tokens")] = 200 * FUNC,
     dry_run: Annotated[bool, typer.Option(help="say what would be done and stop")] = False,
     as_json: AsJson = False,
@@ -91,7 +95,8 @@ def register(
     device = measure()
     gpu = (device.model, device.vram, device.bandwidth, device.score, ZERO32)
     execution = execution_class_id(settings.execution_class)
-    offer = (model_id, first, end, execution, input_price, input_price, output_price, True)
+    cached_price = input_price // 4 if cached_price is None else cached_price
+    offer = (model_id, first, end, execution, input_price, cached_price, output_price, True)
     _, _, digest = ensure_certificate(settings.data_dir)
     steps: dict[str, str] = {}
     if dry_run:

@@ -111,6 +111,11 @@ class SessionFiles:
             count = min(rows, self.computed - first)
             yield first, count, data[first * width : (first + count) * width]
 
+    def first_rows(self, count: int) -> tuple[list[bytes], list[bytes]]:
+        """The first ``count`` rows in and out of a session that has ended. Raises FileNotFoundError where they were dropped."""
+        rows_in = _first_rows(self.folder / "in.rows", self.rows_in.tree.count, count)
+        return rows_in, _first_rows(self.folder / "out.rows", self.rows_out.tree.count, count)
+
     def save(self, meta: EvidenceMeta) -> None:
         """Bring the rows to disk, then what goes with them."""
         for log in (self.rows_in, self.rows_out):
@@ -185,6 +190,13 @@ class EvidenceStore:
         """Drop the rows past the checkpoint, of a session that was cut off; widths in bytes."""
         for name, size in (("in.rows", meta.rows_in * width_in), ("out.rows", meta.rows_out * width_out)):
             os.truncate(folder / name, size)
+
+
+def _first_rows(file: Path, rows: int, count: int) -> list[bytes]:
+    """The first ``count`` of a file's ``rows``."""
+    width = file.stat().st_size // rows
+    with file.open("rb") as source:
+        return [source.read(width) for _ in range(count)]
 
 
 def _meta_file(folder: Path) -> Path:

@@ -49,6 +49,10 @@ class Scheduler:
             self._loop = asyncio.create_task(self._work())
         return await step.done  # type: ignore[no-any-return]
 
+    async def alone(self, work: Callable[[], T]) -> T:
+        """Do something else on the compute thread, between two passes."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+
     async def _work(self) -> None:
         while await self._gather() and (batch := self._next_batch()):
             for step, result in zip(batch, await asyncio.get_running_loop().run_in_executor(self.thread, self._pass, batch), strict=True):

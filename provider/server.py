@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,8 +12,9 @@ import msgspec
 import structlog
 
 from inference.classes import ExecutionClass
-from inference.executor import StageExecutor
+from inference.executor import SessionState, StageExecutor
 from protocol import ProtocolError
+from protocol.grammar import Grammar
 from protocol.receipts import RouteUpdate, SessionOffer
 from protocol.rows import TOKEN_DTYPE, prompt_root
 from protocol.sampling import SamplingParameters
@@ -45,6 +47,7 @@ from provider.closing import Closing
 from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.ledger import Ledger
 from provider.planting import Planting
+from provider.prefixes import Kept, Prefixes, take_over
 from provider.pricing import Pricing
 from provider.scheduler import Scheduler
 from provider.session import Signer, StageSession
@@ -73,11 +76,13 @@ class StageServer:
     closing: Closing
     planting: Planting
     kv_bytes: int
+    model_dir: Path
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.executor, lambda: len(self.sessions))
         self.kv_row_bytes = self.executor.kv_row_bytes()
+        self.prefixes = Prefixes(self.executor.forks)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -102,6 +107,8 @@ class StageServer:
         offer.require_signer(self.signer.domain, request.offer.signature_bytes, offer.gateway)
         sampling = SamplingParameters.from_json(request.sampling)
         self._check_offer(offer, request, sampling, await asyncio.to_thread(self.backing.chain.clock))
+        kept = self.prefixes.of(offer)
+        grammar = await asyncio.to_thread(self._grammar, request, offer, sampling)
         self.evidence.require_room()
         await asyncio.to_thread(self.pricing.require, offer)
         await self.backing.require(offer)
@@ -113,6 +120,13 @@ class StageServer:
         dtype = self.execution.wire_dtype
         log_in = RowLog(file_in, offer.salt, offer.first_layer, TOKEN_DTYPE if offer.first_layer == 0 else dtype)
         log_out = RowLog(file_out, offer.salt, offer.end_layer, dtype, offer.first_position)
+        files = SessionFiles(folder, log_in, log_out, file_rebuilt)
+        try:
+            cache = await self._begin(kept, files, request, offer)
+        except (Refused, FileNotFoundError) as error:
+            self.backing.done(offer)
+            files.discard()
+            raise Refused(f"the beginning cannot be used again: {error}") from error
         session = StageSession(
             request=request,
             offer=offer,
@@ -120,17 +134,41 @@ class StageServer:
             execution=self.execution,
             executor=self.executor,
             signer=self.signer,
-            files=SessionFiles(folder, log_in, log_out, file_rebuilt),
-            cache=self.executor.open_session(offer.most_rows),
+            files=files,
+            cache=cache,
             route=request.route,
             epoch_in=offer.epoch,
             epoch_out=offer.epoch,
             tokens=request.prompt[offer.prompt_tokens :],
+            grammar=grammar,
             plant=await asyncio.to_thread(self.planting.choose, offer),
         )
         self.sessions[offer.job_id] = session
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)
         return OpenReply(self.execution.name)
+
+    def _grammar(self, request: OpenRequest, offer: SessionOffer, sampling: SamplingParameters) -> Grammar | None:
+        """What the answer has to fit, as far as it is known; None where nothing is asked, or another stage samples. Raises Refused."""
+        if not sampling.schema or request.route[-1].provider != offer.provider:
+            return None
+        try:
+            grammar = Grammar.begin(sampling.schema, self.model_dir, self.executor.vocab_size, sampling.stop_tokens)
+        except (ValueError, OSError) as error:
+            raise Refused(f"answers cannot be held to this schema: {error}") from error
+        if not all(map(grammar.accept, request.prompt[offer.prompt_tokens :])):
+            raise Refused("the tokens so far do not fit the schema")
+        return grammar
+
+    async def _begin(self, kept: Kept | None, files: SessionFiles, request: OpenRequest, offer: SessionOffer) -> SessionState:
+        """The KV cache that a session begins with: an empty one, or an earlier session's, whose rows are taken over with it."""
+        over = self.kv_reserved + (self.prefixes.rows + offer.most_rows) * self.kv_row_bytes - self.kv_bytes
+        if over > 0:
+            self.prefixes.drop(-(-over // self.kv_row_bytes))
+        if kept is None:
+            return self.executor.open_session(offer.most_rows)
+        is_last = request.route[-1].provider == offer.provider
+        await asyncio.to_thread(take_over, kept, files, offer.cached_tokens, request.prompt, is_last)
+        return await self.scheduler.alone(lambda: self.executor.fork(kept.cache, offer.cached_tokens, offer.most_rows))
 
     def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters, now: int) -> None:
         reserved, needed = self.kv_reserved, offer.most_rows * self.kv_row_bytes
@@ -312,6 +350,7 @@ class StageServer:
                     reply = await self.closing.close(session, request)
                     self._forget(session)
                     await asyncio.to_thread(session.files.close)
+                    self.prefixes.keep(session)
                     return reply
         return await self.closing.close_cut_off(request)
 

@@ -9,10 +9,11 @@ import torch
 
 from inference.classes import ExecutionClass, rows_from_bytes, rows_to_bytes
 from inference.executor import SessionState, StageExecutor, StageOutput
+from protocol.grammar import Grammar
 from protocol.plants import Plant
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
 from protocol.rows import CHECKPOINT_EVERY, FRAME_ROWS, TOKEN_DTYPE, last_stage_payload, token_payload
-from protocol.sampling import SamplingParameters, logprobs_of, sample
+from protocol.sampling import History, SamplingParameters, logprobs_of, sample
 from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
 from protocol.wire import CHECKPOINT_FOLLOWS, NO_LOGPROBS, Frame, Kind, OpenRequest, RelinkRequest, RouteStop
@@ -64,6 +65,8 @@ class StageSession:
     epoch_in: int
     epoch_out: int
     tokens: list[int]
+    grammar: Grammar | None = None
+    """What the answer has to fit, on the last stage; as far as its tokens go."""
     plant: Plant | None = None
     """A fault on purpose, which this job was chosen for."""
     out: "asyncio.Queue[Frame | None]" = field(default_factory=asyncio.Queue)
@@ -116,7 +119,7 @@ class StageSession:
     def attach(self, frame: Frame) -> None:
         """Begin a stream from the stage before, or from its replacement. Raises Refused for one that was replaced."""
         self._require_epoch(frame)
-        whole = frame.position == self.position == 0
+        whole = frame.position == 0 and self.position == self.offer.cached_tokens
         self.segment, self.segment_first = self.files.rows_in.tree if whole else RowTree(), frame.position
 
     def receive(self, frame: Frame) -> torch.Tensor | None:
@@ -164,7 +167,10 @@ class StageSession:
         # While rows are rebuilt there is nothing to sample: their tokens are known.
         if position >= max(self.offer.first_position, self.offer.prompt_tokens - 1):
             logits = out.logits[-1].numpy()
-            token = sample(logits, self.sampling, position, self.tokens)
+            allowed = None if self.grammar is None else self.grammar.allowed()
+            token = sample(logits, self.sampling, position, History(self.tokens, self.request.prompt[: self.offer.prompt_tokens], allowed))
+            if self.grammar is not None:
+                self.grammar.accept(token)
             if self.request.logprobs != NO_LOGPROBS:
                 logprobs = msgspec.json.encode(logprobs_of(logits, token, self.request.logprobs))
         marks = [NO_TOKEN] * (len(payloads) - 1) + [token]

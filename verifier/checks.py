@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from inference.executor import StageExecutor
 from inference.loader import load_stage, read_config
 from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
+from protocol.grammar import Grammar
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import EXECUTION_CLASSES
 from protocol.rows import TOKEN_BYTES
@@ -124,11 +125,13 @@ class Replayer:
         if claimed.shape != served.reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
         errors = tolerance.errors(claimed, served)
-        at = max(first, offer.prompt_tokens - 1)
+        at, unread = max(first, offer.prompt_tokens - 1), ""
         if stage.is_last:
             if len(evidence.before) != offer.generated:
                 raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {offer.generated}")
-            margins = stage.margins([SampledClaim(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before)])[0]
+            claim = SampledClaim(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before, evidence.prompt)
+            unread = self._unread(claim)
+            margins = [] if unread else stage.margins([replace(claim, grammar=self._grammar(claim))])[0]
         found = findings(errors, at - first, margins)
         detail: dict[str, float | str] = {"stage": f"{evidence.receipt.layers}/{execution.precision}", "score": drift_score(found, tolerance)}
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
@@ -137,7 +140,30 @@ class Replayer:
         if verdict is Verdict.FAIL and not stands(found, self._honest(stage, rows_in, served, tolerance, at - first), tolerance):
             detail["reason"] = "honest work looks wrong on these rows in: nobody can be judged by them"
             return Verdict.INCONCLUSIVE, detail
+        if verdict is Verdict.PASS and unread:
+            return Verdict.INCONCLUSIVE, {**detail, "reason": unread}
         return verdict, detail
+
+    def _grammar(self, claim: SampledClaim) -> Grammar | None:
+        """What the answer has to fit, as far as the tokens before the claim's go. Raises ValueError or OSError."""
+        parameters = claim.parameters
+        if not parameters.schema:
+            return None
+        grammar = Grammar.begin(parameters.schema, self.folder, self.vocabulary, parameters.stop_tokens)
+        for token in claim.before:
+            grammar.accept(token)
+        return grammar
+
+    def _unread(self, claim: SampledClaim) -> str:
+        """Why the tokens cannot be judged here, empty where they can. Another release may read a schema otherwise, which convicts nobody; the gateway
+        stops a stage whose token the schema does not allow."""
+        if claim.parameters.repetition_penalty != 1.0 and not claim.prompt:
+            return "the prompt's ids are not shown, which the repetition penalty counts"
+        try:
+            grammar = self._grammar(claim)
+        except (ValueError, OSError) as error:
+            return f"the schema cannot be read here: {error}"
+        return "" if grammar is None or all(map(grammar.accept, claim.tokens)) else "a token is none that the schema allows, as it is read here"
 
     def _honest(self, stage: StageReplayer, rows_in: Evidence, served: Replay, tolerance: StageTolerance, prompt_rows: int) -> list[Findings]:
         variants, count = stage.variants(self.rows_in(rows_in)), len(served.reference)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -34,8 +34,11 @@ MOST_ROW_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Evidence:
-    """One part of a receipt's evidence, checked. ``payloads``: each row's bytes as sent; ``before``: completion tokens before the session;
-    ``upstream``: with rows in, the checkpoints by the stages before that they are bound to."""
+    """One part of a receipt's evidence, checked.
+
+    ``payloads``: each row's bytes as sent; ``before``: completion tokens before the session; ``prompt``: the prompt's, where a stage at an end of the
+    pipeline shows its own evidence; ``upstream``: with rows in, the checkpoints by the stages before that they are bound to.
+    """
 
     receipt: StageReceipt
     checkpoint: Checkpoint
@@ -43,6 +46,7 @@ class Evidence:
     sampling: SamplingParameters
     payloads: list[bytes]
     before: list[int]
+    prompt: list[int] = field(default_factory=list)
     upstream: Sequence[Signed] = ()
 
 
@@ -199,7 +203,8 @@ class EvidenceClient:
         if part == ROWS_IN and offer.first_layer:
             self._require_sent(head, offer, leaves)
             upstream = head.upstream
-        return Evidence(receipt, point, offer, sampling, payloads, head.prompt[offer.prompt_tokens :], upstream)
+        cut = offer.prompt_tokens
+        return Evidence(receipt, point, offer, sampling, payloads, head.prompt[cut:], head.prompt[:cut], upstream)
 
     def _check_shared(self, place: Place, part: int, head: NeighbourHead, raw: bytes) -> Evidence:
         """Rows that a neighbour shows have the root that the receipt's own checkpoint signs. Raises EvidenceBad, BadSignature or ValueError."""

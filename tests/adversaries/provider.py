@@ -22,7 +22,7 @@ from inference.loader import load_stage
 from protocol import logs
 from protocol.receipts import Checkpoint, StageReceipt
 from protocol.rows import row_leaf
-from protocol.sampling import SamplingParameters, sample
+from protocol.sampling import History, SamplingParameters, sample
 from protocol.settings import ProviderSettings
 from protocol.trees import RowTree
 from protocol.typed import Signed
@@ -169,11 +169,11 @@ def _other_model_text(server: StageServer) -> None:
 def _takes_second_best(server: StageServer) -> None:
     """Lossy speculation: a draft's token is taken where it is merely likely, here the second best after the noise."""
 
-    def lossy(logits: Any, parameters: SamplingParameters, position: int, before: Any = ()) -> int:
-        best = sample(logits, parameters, position, before)
+    def lossy(logits: Any, parameters: SamplingParameters, position: int, history: History) -> int:
+        best = sample(logits, parameters, position, history)
         without = np.array(logits, copy=True)
         without[best] = -np.inf
-        second = sample(without, parameters, position, before)
+        second = sample(without, parameters, position, history)
         return second if logits[best] - logits[second] < np.log(3) else best
 
     session_module.sample = lossy  # type: ignore[assignment]

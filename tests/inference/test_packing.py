@@ -81,6 +81,22 @@ def test_packed__sessions_join_and_leave__each_gets_the_tokens_of_generate(folde
     assert found == expected
 
 
+def test_fork__goes_on_from_a_copy__as_the_session_itself_would_and_a_window_is_not_cut(folder: Path) -> None:
+    (stage,) = split(folder, [(0, 6)])
+    assert stage.pack()
+    assert stage.forks == ("window" not in folder.name)
+    if not stage.forks:
+        return
+    tokens, ended, whole = tokens_of(11), stage.open_session(), stage.open_session()
+    stage.forward(ended, torch.cat([tokens[:7], tokens_of(4)]))  # went on with something else
+    forks = [stage.fork(ended, 7, 16) for _ in range(2)]
+    stage.forward(whole, tokens[:7])
+    rows, expected = [stage.forward(fork, tokens[7:]).rows for fork in forks], stage.forward(whole, tokens[7:]).rows
+    assert [fork.position for fork in forks] == [11, 11]
+    for found in rows:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_packed__honest_rows_of_the_real_model__pass_the_limits_that_were_fitted_to_sessions_alone(model_dir: Path, precision: str) -> None:
     layers, dtype = LayerRange(10, 20), DTYPES[precision]

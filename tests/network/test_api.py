@@ -64,7 +64,7 @@ def test_chat__streamed__gives_the_same_text_usage_and_receipts(client: openai.O
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
     assert len(extra(chunks[-1])["receipts"]) == 3
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == whole.choices[0].finish_reason
 
@@ -155,6 +155,48 @@ def test_chat__logprobs__are_the_models_own_and_come_with_each_token(network: Ne
         ask(client, top_logprobs=2)
 
 
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 30}, "people": {"type": "integer", "minimum": 0}, "by_the_sea": {"type": "boolean"}},
+    "required": ["city", "people", "by_the_sea"],
+    "additionalProperties": False,
+}
+
+
+def test_chat__json_schema__the_answer_fits_it_and_a_verifier_reads_it_alike(network: Network, client: openai.OpenAI, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "Describe Lisbon."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}},
+        "max_tokens": 100,
+        "temperature": 0.8,
+        "seed": 5,
+        "extra_body": {"repetition_penalty": 1.1},
+    }
+    answer = ask(client, **options)
+    found = json.loads(answer.choices[0].message.content)
+    assert list(found) == ["city", "people", "by_the_sea"]
+    assert answer.choices[0].finish_reason == "stop"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in ask(client, stream=True, **options) if chunk.choices)
+    assert json.loads(text) == found
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(job_once(network, extra(answer)["job_id"], "anchored")))
+    done = verify(network, file, *replaying(network))
+    assert done.stdout.count(": PASS, prompt ") == 3, done.stdout + done.stderr
+
+
+def test_chat__json_object__is_an_object_whatever_it_was_asked(client: openai.OpenAI) -> None:
+    answer = ask(client, response_format={"type": "json_object"}, max_tokens=200, temperature=1.2, seed=3)
+    text = answer.choices[0].message.content
+    assert text.startswith("{")
+    assert answer.choices[0].finish_reason == "length" or isinstance(json.loads(text), dict)
+
+
+def test_chat__repetition_penalty__is_pinned_and_changes_the_text(client: openai.OpenAI) -> None:
+    plain, penalised = (extra(ask(client, max_tokens=40, extra_body={"repetition_penalty": value}))["token_ids"] for value in (1.0, 2.0))
+    assert plain != penalised
+    assert len(set(penalised)) == len(penalised)
+
+
 def test_chat__wrong_key__is_401(network: Network) -> None:
     stranger = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key="fn-00000000-x-00000000", max_retries=0)
     with pytest.raises(openai.AuthenticationError, match="well-formed"):
@@ -176,6 +218,11 @@ def test_chat__unknown_model__is_404_and_names_the_known(client: openai.OpenAI) 
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+        ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "banana"}}}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}, "response_format.json_schema.name"),
     ],
 )
 def test_chat__bad_field__is_400_and_names_it(client: openai.OpenAI, options: dict[str, Any], param: str) -> None:
@@ -230,17 +277,21 @@ def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, cli
     assert int(job["charged"]) > 0
 
 
+def job_once(network: Network, job_id: str, status: str) -> dict[str, Any]:
+    """What the gateway says of a job once all of its receipts are anchored, and verified where ``status`` is that."""
+
+    def look() -> Any:
+        answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
+        body = answer.json()
+        return body if body["status"] in (status, "verified") and all(entry["anchor"] for entry in body["receipts"]) else None
+
+    return dict(network.wait(look, 60, f"{status}: job {job_id}"))
+
+
 @pytest.fixture(scope="module")
 def verified_job(network: Network, client: openai.OpenAI) -> dict[str, Any]:
     """What the gateway says of a job once it is verified."""
-    job_id = extra(ask(client))["job_id"]
-
-    def verified() -> Any:
-        answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
-        body = answer.json()
-        return body if body["status"] == "verified" and all(entry["anchor"] for entry in body["receipts"]) else None
-
-    return dict(network.wait(verified, 60, "the verification of the job"))
+    return job_once(network, extra(ask(client))["job_id"], "verified")
 
 
 def test_receipt__anchored__comes_with_its_merkle_path_and_transaction(network: Network, verified_job: dict[str, Any]) -> None:
@@ -286,6 +337,11 @@ def verify(network: Network, file: Path, *more: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def replaying(network: Network, by: str = "payer") -> list[str]:
+    """Options with which `funcnet verify` replays."""
+    return ["--rpc", network.rpc_url, "--replay", "--keystore", str(network.wallet(by).path), "--model-dir", str(network.model_dir)]
+
+
 def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     file.write_text(json.dumps(verified_job))
@@ -293,8 +349,7 @@ def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: 
     assert offline.stdout.count("signature, amount, checkpoint") == 3, offline.stderr
     assert offline.stdout.count("Merkle path of batch") == 3
     assert "2 boundaries between stages" in offline.stdout
-    payer = network.wallet("payer").path
-    done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(payer), "--model-dir", str(network.model_dir))
+    done = verify(network, file, *replaying(network))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("signed by the provider's operator; anchored in batch") == 3
     assert done.stdout.count(": PASS, prompt ") == 3
@@ -333,8 +388,7 @@ def test_receipt__verify_command__names_what_was_changed(network: Network, verif
 def test_replay__by_a_stranger__is_refused(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     file.write_text(json.dumps(verified_job))
-    stranger = network.wallet("creator").path
-    done = verify(network, file, "--rpc", network.rpc_url, "--replay", "--keystore", str(stranger), "--model-dir", str(network.model_dir))
+    done = verify(network, file, *replaying(network, "creator"))
     assert done.returncode == 1
     assert "not replayed" in done.stderr
 

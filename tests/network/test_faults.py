@@ -1,5 +1,6 @@
 """Parts of the network are killed while they work: streams go on, nothing is billed twice, nothing that was acknowledged is lost."""
 
+import secrets
 import signal
 import threading
 import time
@@ -72,7 +73,9 @@ def wait_served_by(network: Network, client: openai.OpenAI, name: str) -> None:
 
     def serves() -> bool:
         try:
-            receipts = receipts_of(extra(ask(client, max_tokens=1)))
+            # A question that begins like an earlier one would go to the stages that have its rows.
+            asked = [{"role": "user", "content": f"{secrets.token_hex(8)} is what?"}]
+            receipts = receipts_of(extra(ask(client, messages=asked, max_tokens=1)))
         except openai.APIError:
             return False
         return network.address(name) in {receipt.provider for receipt in receipts}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
-from protocol.sampling import SamplingParameters, gumbel_noise, kept_set, logprobs_of, sample, session_seed, token_margin
+from protocol.sampling import History, SamplingParameters, gumbel_noise, kept_set, logprobs_of, sample, session_seed, token_margin
 
 LOGITS = np.array([2.0, 1.0, 0.5, -1.0, 1.5], dtype=np.float32)
 
@@ -50,8 +51,31 @@ def test_kept_set__each_filter__keeps_the_likely_ones(parameters: SamplingParame
 
 
 def test_sample__penalty_and_bias__change_the_choice() -> None:
-    assert sample(LOGITS, SamplingParameters(frequency_penalty=1.0), 0, generated=[0]) == 4
+    assert sample(LOGITS, SamplingParameters(frequency_penalty=1.0), 0, History([0])) == 4
     assert sample(LOGITS, SamplingParameters(logit_bias={3: 100.0}), 0) == 3
+
+
+def test_sample__repetition_penalty__is_that_of_transformers() -> None:
+    prompt, generated = [3, 1], [4, 4, 0]
+    expected = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([prompt + generated]), torch.from_numpy(LOGITS.copy())[None])[0]
+    parameters = SamplingParameters(repetition_penalty=1.7, temperature=1.0, seed=3)
+    for position in range(50):
+        assert sample(LOGITS, parameters, position, History(generated, prompt)) == sample(
+            expected.numpy(), SamplingParameters(temperature=1.0, seed=3), position
+        )
+
+
+def test_sample__grammar__leaves_the_likeliest_of_what_it_allows__whatever_the_bias() -> None:
+    allowed = np.array([False, True, False, True, False])
+    history = History(allowed=allowed)
+    assert sample(LOGITS, SamplingParameters(), 0, history) == int(np.where(allowed, LOGITS, -np.inf).argmax())
+    assert sample(LOGITS, SamplingParameters(logit_bias={0: 100.0}), 0, history) in (1, 3)
+    parameters = SamplingParameters(temperature=1.5, top_p=0.95, seed=4)
+    drawn = {sample(LOGITS, parameters, position, history) for position in range(200)}
+    assert drawn == {1, 3}
+    token = sample(LOGITS, parameters, 9, history)
+    assert token_margin(LOGITS, parameters, 9, token, history) == 0.0
+    assert token_margin(LOGITS, parameters, 9, 0, history) == float("inf")
 
 
 def test_token_margin__the_sampled_one__is_zero_and_others_positive() -> None:

@@ -1,0 +1,67 @@
+"""A JSON schema as a mask over the vocabulary: which tokens may come next, as every party computes it. Design section 3, step 3.
+
+llguidance reads the schema and walks it token by token. Values are laid out on one line, so that no model loses itself in blanks.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
+
+MOST_BYTES = 65_536
+"""Of a schema."""
+
+
+class Grammar:
+    """Where a text stands in its grammar. Once that is complete the end token alone may follow."""
+
+    def __init__(self, tokenizer: LLTokenizer, schema: str) -> None:
+        self._matcher = LLMatcher(tokenizer, _compiled(schema))
+        self._bits = allocate_token_bitmask(1, tokenizer.vocab_size)
+        self._vocabulary = tokenizer.vocab_size
+
+    @classmethod
+    def begin(cls, schema: str, folder: Path, vocabulary: int, stop_tokens: Sequence[int]) -> "Grammar":
+        """At the beginning of a text by the model in ``folder``, with ``vocabulary`` logits; the first of the stop tokens is the one that ends it.
+
+        Raises ValueError for a schema that is none or where nothing could end the text, FileNotFoundError for a model without a tokenizer.
+        """
+        require_schema(schema)
+        if not stop_tokens:
+            raise ValueError("no stop token is given that could end the text")
+        return cls(_tokenizer(folder, vocabulary, stop_tokens[0]), schema)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """[vocabulary]: the tokens that may come next."""
+        fill_next_token_bitmask(self._matcher, self._bits, 0)
+        return np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
+
+    def allows(self, token: int) -> bool:
+        """Whether a token may come next."""
+        return 0 <= token < self._vocabulary and bool(self.allowed()[token])
+
+    def accept(self, token: int) -> bool:
+        """Go on by a token; False for one that may not come next, and then nothing has changed."""
+        return self.allows(token) and bool(self._matcher.consume_token(token))
+
+
+def require_schema(schema: str) -> None:
+    """Raise ValueError for what is no JSON schema, or one with parts that are not supported, in llguidance's words."""
+    if len(schema) > MOST_BYTES:
+        raise ValueError(f"a schema of {len(schema)} characters; {MOST_BYTES} are taken")
+    if fault := LLMatcher.validate_grammar(_compiled(schema), None):
+        raise ValueError(" ".join(fault.split()))
+
+
+def _compiled(schema: str) -> str:
+    return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "})
+
+
+@lru_cache(4)
+def _tokenizer(folder: Path, vocabulary: int, end: int) -> LLTokenizer:
+    """Half a second's work for a model."""
+    return LLTokenizer((folder / "tokenizer.json").read_text(), n_vocab=vocabulary, eos_token=end)
