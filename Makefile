@@ -59,7 +59,7 @@ test: setup ## check formats and types, run every test
 	@forge fmt --check contracts
 	@forge test
 	@FOUNDRY_PROFILE=gas FORGE_SNAPSHOT_CHECK=true forge test
-	@.venv/bin/pytest
+	@.venv/bin/pytest --numprocesses 2 --dist loadgroup
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
