@@ -6,6 +6,9 @@ MODEL := .funcnet/models/smollm2-135m-instruct
 ADVERSARIES := int4-weights+other-model-text,int6-weights+wrong-seed,fp8-weights+wrong-temperature,int8-weights+wrong-top-p,int4-one-layer+lossy-speculation,int8-one-layer+low-rank,low-rank-attention+kv-fp8,kv-int8+kv-int8-past,sliding-window+smaller-model,fewer-layers+swapped-layers,other-job+early-exit,cached-answer+constant-row,few-tokens+few-channels,shifted-rows+other-input,truncated-evidence+oversized-evidence,other-list+wrong-seed
 # Verifiers that cheat in their duties, one or two at a time.
 LAZY := passes-all+decides-nothing,passes-all+skips,copies
+# The network is waited for most of the time, so its tests and all others run beside each other.
+PYTEST := mkdir -p .funcnet; .venv/bin/pytest --ignore tests/network > .funcnet/test.log 2>&1 & others=$$!; trap "kill $$others" INT TERM; \
+	.venv/bin/pytest tests/network; code=$$?; wait $$others || code=1; cat .funcnet/test.log; exit $$code
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
@@ -59,7 +62,7 @@ test: setup ## check formats and types, run every test
 	@forge fmt --check contracts
 	@forge test
 	@FOUNDRY_PROFILE=gas FORGE_SNAPSHOT_CHECK=true forge test
-	@.venv/bin/pytest --numprocesses 2 --dist loadgroup
+	@$(PYTEST)
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test

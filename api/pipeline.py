@@ -115,6 +115,8 @@ class Pipeline:
     _rows_epoch: int = 0
     _frames: AsyncIterator[bytes] | None = None
     _token: "asyncio.Task[Sampled] | None" = None
+    _leaving: set[str] = field(default_factory=set)
+    """Providers that said they are about to end."""
     _fed: int = field(init=False)
     """Rows that the first stage has, or was sent."""
 
@@ -285,6 +287,9 @@ class Pipeline:
         answers = await self._ask_all()
         if silent := [leg for leg, answer in answers if answer is None]:
             raise StageFailed(silent[0].provider, "it does not answer, or has lost the session")
+        if leaving := [leg.provider for leg, answer in answers if answer is not None and answer.leaving]:
+            self._leaving |= set(leaving)
+            raise StageFailed(leaving[0], "it is about to end")
         faulted = [(i, leg, answer) for i, (leg, answer) in enumerate(answers) if answer is not None and answer.fault]
         if faulted:
             i, leg, answer = faulted[-1]
@@ -349,7 +354,11 @@ class Pipeline:
             if not self.received:
                 await self._abort(leg, HEARTBEAT_SECONDS)  # there is no token to pay anybody for, and it may hang
                 continue
-            await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
+            tokens = len(self.received) - leg.offer.generated
+            await self.budget.cap_leg(leg.key, tokens)
+            if leg.provider in self._leaving:  # it waits for this; of others the settler takes the receipt, once they are back
+                with contextlib.suppress(StageUnavailable):
+                    await LegCloser(self.chain, self.account, self.budget).close(leg.key, leg.offer, leg.stop, leg.client, tokens)
             await leg.client.close()
         if placed[-1] is not last:
             self._attach_last()

@@ -1,6 +1,7 @@
 """A whole network on one machine: chain, database, indexer, providers, verifiers, gateway, each a process of its own."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ VERIFIER_STAKE = 20_000 * FUNC
 REWARD_FUND = 100_000 * FUNC
 DELEGATION = 6_000
 READY_SECONDS = 90
+DRAIN_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -224,11 +226,13 @@ class Network:
             "--sender",
             address,
         ]
-        done = subprocess.run(script, cwd=PROJECT, env=_tool_environment(), capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise FuncnetError(f"the contracts were not deployed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
         self.deployment_file.parent.mkdir(exist_ok=True)
-        shutil.copy(PROJECT / "deployments" / "31337.json", self.deployment_file)
+        with (PROJECT / "deployments" / "lock").open("w") as lock:  # another network may be deployed at the same time, to the same file
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(script, cwd=PROJECT, env=_tool_environment(), capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise FuncnetError(f"the contracts were not deployed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+            shutil.copy(PROJECT / "deployments" / "31337.json", self.deployment_file)
 
     def _start_database(self) -> None:
         with warnings.catch_warnings():
@@ -364,6 +368,7 @@ class Network:
             layers=plan.layers,
             owner=self.address(name),
             port=self.ports[name],
+            drain_seconds=DRAIN_SECONDS,
             **self._keys(f"{name}-operator"),
         )
         cheat = [sys.executable, "-m", "tests.adversaries.provider", adversary]

@@ -15,6 +15,7 @@ from protocol.chain import Chain, Deployment
 from protocol.units import LayerRange
 
 S = TypeVar("S", bound="NetworkSettings")
+AUTO = "auto"
 
 
 class NetworkSettings(BaseSettings):
@@ -78,12 +79,13 @@ class ProviderSettings(NetworkSettings):
     owner: str = Field("", description="the provider's owner (cold) address")
     model_dir: Path = Field(Path(".funcnet/models/smollm2-135m-instruct"), description="folder of the safetensors model")
     models_dir: Path = Field(Path(".funcnet/models"), description="where --model looks for a model's folder by its name")
-    layers: str = Field("0-30", description="layers to serve, FIRST-END")
+    layers: str = Field(AUTO, description="layers to serve, FIRST-END, or auto: those offered on chain, else those needed most")
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
     threads: int = Field(1, ge=1, description="threads of the compute process")
     kv_bytes: int = Field(2_000_000_000, ge=1, description="bytes of KV cache at most; a session is refused where its longest answer would not fit")
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
+    drain_seconds: float = Field(30.0, ge=0, description="how long open sessions may go on once the agent is asked to end")
 
     def for_model(self, name: str | None) -> Self:
         """With the folder of a named model; as it is where no name is given. Raises SettingsError."""
@@ -96,6 +98,8 @@ class ProviderSettings(NetworkSettings):
 
     @property
     def layer_range(self) -> LayerRange:
+        if self.layers == AUTO:
+            raise SettingsError("no layers are offered on chain yet; run `provider-agent register`, or give --layers FIRST-END")
         try:
             return LayerRange.parse(self.layers)
         except ValueError as error:

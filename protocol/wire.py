@@ -105,12 +105,13 @@ class AttachRequest(msgspec.Struct, frozen=True):
 
 class SessionProgress(msgspec.Struct, frozen=True):
     """How far a session is. ``rows_in`` from position 0, ``rows_out`` from the session's first position; ``fault``: what broke its link, and
-    ``refused`` whether that was what the stage before sent."""
+    ``refused`` whether that was what the stage before sent; ``leaving``: the stage takes no more rows and waits to be closed."""
 
     rows_in: int
     rows_out: int
     fault: str = ""
     refused: bool = False
+    leaving: bool = False
 
 
 class StatusRequest(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Wires the provider-agent: settings, keys, model, server, loops."""
 
 import asyncio
+import contextlib
 import fcntl
 import signal
 import sys
@@ -111,8 +112,17 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-    for loop in loops:
-        loop.cancel()
+    log.info("ends once its sessions have", sessions=len(server.sessions), seconds=settings.drain_seconds)
+    stop.clear()
+    draining = asyncio.create_task(server.drain(settings.drain_seconds))
+    again = asyncio.create_task(stop.wait())
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*loops, draining, again):
+        task.cancel()
+    with contextlib.suppress(ProtocolError):  # else the next start anchors them
+        await asyncio.to_thread(anchoring.anchor)
+    if kept := sum(len(ledger.kept_receipts(batch_id)) for batch_id in ledger.kept_batches()):
+        log.warning("verifiers may still ask for rows: be back before the draw window ends, or they count as withheld", receipts=kept)
     await listener.stop(grace=2)
     ledger.close()
     lock.close()

@@ -4,21 +4,26 @@ import asyncio
 import json
 import secrets
 import sys
+from dataclasses import asdict
+from math import isinf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from eth_account.signers.local import LocalAccount
 
 from protocol import ProtocolError, SettingsError, logs
-from protocol.chain import struct_values
+from protocol.chain import Chain, struct_list, struct_values
 from protocol.disputes import DisputeReader
 from protocol.keystore import LIGHT_SCRYPT_N, STANDARD_SCRYPT_N, create_keystore, read_account, write_secret
 from protocol.manifest import TOLERANCE_FILE, Manifest
 from protocol.receipts import execution_class_id, precision_of
-from protocol.settings import ProviderSettings, read_password
+from protocol.settings import AUTO, ProviderSettings, read_password
 from protocol.typed import ZERO32
-from protocol.units import FUNC, format_func
+from protocol.units import FUNC, LayerRange, format_func
+
+if TYPE_CHECKING:
+    from provider.placement import Choice
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Serve a stage of an open model and earn FUNC.")
 
@@ -28,7 +33,7 @@ UNBONDINGS_SHOWN = 64
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 DataDir = Annotated[Path | None, typer.Option(help="where the agent keeps its state (FUNCNET_DATA_DIR)")]
 Model = Annotated[str | None, typer.Option(help="name of a model below FUNCNET_MODELS_DIR, in place of --model-dir")]
-Layers = Annotated[str | None, typer.Option(help="layers to serve, FIRST-END (FUNCNET_LAYERS)")]
+Layers = Annotated[str | None, typer.Option(help="layers to serve, FIRST-END, or auto: those offered already, or needed most (FUNCNET_LAYERS)")]
 ColdKeystore = Annotated[Path | None, typer.Option(help="keystore of the owner's cold key; the one that init made where none is given")]
 ColdPassword = Annotated[Path | None, typer.Option(help="file with that keystore's password")]
 
@@ -91,6 +96,9 @@ def register(
     endpoint = endpoint or f"grpcs://127.0.0.1:{settings.port}"
     chain = settings.chain()
     model_id = Manifest.read(settings.model_dir).model_id
+    _take_offered(settings, chain, owner.address)
+    if settings.layers == AUTO:
+        settings.layers = str(_best(settings, chain, owner.address).layers)
     first, end = settings.layer_range.first, settings.layer_range.end
     device = measure()
     gpu = (device.model, device.vram, device.bandwidth, device.score, ZERO32)
@@ -137,8 +145,33 @@ def start(
         settings.owner = "" if int(found, 16) == 0 else found
     if not settings.owner:
         raise SettingsError("no owner is set, and no provider has registered this operator key; run `provider-agent register`, or give --owner")
+    _take_offered(settings, settings.chain(), settings.owner)
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))
+
+
+@app.command()
+def plan(
+    data_dir: DataDir = None,
+    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER), whose own offers are left out")] = None,
+    model: Model = None,
+    model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which layers this machine could serve, and what the network would gain: `--layers auto` takes the first."""
+    from provider.placement import look
+
+    settings = ProviderSettings.load(data_dir=data_dir, owner=owner, model_dir=model_dir).for_model(model)
+    found = look(settings, settings.chain(), settings.owner)
+    if as_json:
+        told = [{**asdict(choice), "layers": str(choice.layers), "gain": None if isinf(choice.gain) else choice.gain} for choice in found]
+        print(json.dumps({"choices": told}))
+        return
+    print(f"{'layers':10}{'weights':>10}  {'fits':6}{'others':>7}{'missing':>9}  the network then gets through")
+    for choice in found:
+        gain = "something, where now it is nothing" if isinf(choice.gain) else f"{choice.gain:.0%} more"
+        fits = "yes" if choice.fits else "no"
+        print(f"{choice.layers!s:10}{choice.weights / 1e6:>7,.0f} MB  {fits:6}{choice.beside:>7}{choice.missing:>9}  {gain}")
 
 
 @app.command()
@@ -233,6 +266,32 @@ def unjail(data_dir: DataDir = None, cold_keystore: ColdKeystore = None, cold_pa
     if has < needs:
         lacking = format_func(needs - has)
         print(f"stake is {lacking} short of what the offers ask for; until then nobody is sent here. `register --stake` adds it", file=sys.stderr)
+
+
+def _take_offered(settings: ProviderSettings, chain: Chain, owner: str) -> None:
+    """Turn ``auto`` into the layers that the provider offers of this model, if it does."""
+    if settings.layers != AUTO:
+        return
+    stage = Manifest.read(settings.model_dir).model_id, execution_class_id(settings.execution_class)
+    for offer in struct_list("ProviderRegistry", "offersOf", chain.call("ProviderRegistry", "offersOf", owner)):
+        if offer["active"] and (offer["modelId"], offer["executionClass"]) == stage:
+            settings.layers = str(LayerRange(offer["firstLayer"], offer["endLayer"]))
+            return
+
+
+def _best(settings: ProviderSettings, chain: Chain, owner: str) -> "Choice":
+    """The layers that the network needs most of those that fit. Raises SettingsError where none does."""
+    from provider.placement import look
+
+    found = look(settings, chain, owner)
+    if not found or not found[0].fits:
+        least = min((choice.weights for choice in found), default=0)
+        raise SettingsError(
+            f"no layers of this model fit beside a KV cache of {settings.kv_bytes:,} bytes: the least take {least:,}; lower FUNCNET_KV_BYTES"
+            if found
+            else "the model is not registered on this chain, or may be cut at no layer that is calibrated here; run `funcnet model add`"
+        )
+    return found[0]
 
 
 def _cold(settings: ProviderSettings, keystore: Path | None, password_file: Path | None) -> LocalAccount:

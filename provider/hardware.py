@@ -33,6 +33,16 @@ def measure() -> Device:
     return Device(name, memory, int(copies * 2 * source.numel()), int(_rate(lambda: weight @ vector)))
 
 
+def free_memory() -> int:
+    """Bytes that can be had on the device now."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    return available[0] if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _rate(work: Callable[[], object], seconds: float = 0.2) -> float:
     work()
     count, start = 0, time.perf_counter()

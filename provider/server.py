@@ -56,6 +56,8 @@ from provider.showing import Showing
 log = structlog.get_logger()
 
 IDLE_SECONDS = 120
+HAND_OVER_SECONDS = 10
+"""How long a gateway may take to put others in the place of a stage that leaves, and to close its sessions."""
 MAX_SESSIONS = 64
 
 
@@ -78,6 +80,10 @@ class StageServer:
     kv_bytes: int
     model_dir: Path
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
+    draining: bool = field(default=False, init=False)
+    """Takes no new sessions."""
+    leaving: bool = field(default=False, init=False)
+    """Takes no rows either."""
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.executor, lambda: len(self.sessions))
@@ -173,6 +179,7 @@ class StageServer:
     def _check_offer(self, offer: SessionOffer, request: OpenRequest, sampling: SamplingParameters, now: int) -> None:
         reserved, needed = self.kv_reserved, offer.most_rows * self.kv_row_bytes
         faults = {
+            "this stage is about to end": self.draining,
             f"provider is {offer.provider}, not {self.signer.provider}": offer.provider != self.signer.provider,
             f"layers {offer.layers} are not served here, {self.layers} are": offer.layers != self.layers,
             f"model {offer.model_id.hex()[:16]} is not served here": offer.model_id != self.model_id,
@@ -218,7 +225,7 @@ class StageServer:
             return
         except (ProtocolError, ProviderError, ValueError, RuntimeError) as error:  # torch raises RuntimeError, out of memory included
             log.warning("stream refused", job=session and session.offer.job_id.hex()[:16], reason=str(error))
-            if session is not None and epoch == session.epoch_in:
+            if session is not None and epoch == session.epoch_in and not self.leaving:
                 session.fault, session.refused = str(error), not isinstance(error, RuntimeError)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
@@ -227,6 +234,8 @@ class StageServer:
         async with session.stepping:
             if session.closed:
                 raise Refused("the session is closed")
+            if self.leaving:
+                raise Refused("this stage is about to end")
             rows = session.receive(frame)
             if rows is None:
                 return None
@@ -292,6 +301,22 @@ class StageServer:
             if not session.closed:
                 await asyncio.to_thread(session.files.save, session.meta())
 
+    async def drain(self, seconds: float) -> int:
+        """Take no new sessions, let those that are open go on for so long, then have gateways put others in this stage's place; how many are left.
+
+        Whoever is replaced so is closed and paid at once; the rows stay on disk.
+        """
+        self.draining = True
+        await self._emptied(seconds)
+        self.leaving = True
+        await self._emptied(HAND_OVER_SECONDS)
+        return len(self.sessions)
+
+    async def _emptied(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.sessions and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+
     @property
     def kv_reserved(self) -> int:
         """Bytes that the keys and values of all open sessions may come to."""
@@ -305,7 +330,7 @@ class StageServer:
         """How far a session is, be it open or cut off by a restart. Raises Refused."""
         session = self.sessions.get(bytes.fromhex(request.job_id))
         if session is not None and session.offer.epoch == request.epoch:
-            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault, session.refused)
+            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault, session.refused, self.leaving)
         meta = self.closing.cut_off(request.job_id, request.epoch)
         return SessionProgress(meta.rows_in, meta.rows_out, "cut off by a restart")
 

@@ -18,13 +18,6 @@ MORE_SPARES = (
 ROOT = Path(".funcnet").resolve()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs in two processes, since the network is waited for most of the time: its tests in one of them, in their order."""
-    for item in items:
-        shares = "network" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("network" if shares else "rest"))
-
-
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """The bundled model, prepared."""

@@ -115,17 +115,20 @@ def test_up__own_model__is_added_served_and_verified_step_by_step(twice: Twice) 
     root, told = twice.root, twice.second
     environment = {**os.environ, "FUNCNET_SETTINGS": str(root / "network" / "settings.toml"), "HF_HUB_OFFLINE": "1"}
 
-    def run(*command: str) -> str:
+    def run(*command: str, code: int = 0) -> str:
         done = subprocess.run([str(BIN / command[0]), *command[1:]], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     run("python", "-m", "tests.tiny", str(root / "models" / MODEL), str(root / "tiny-qwen3"))
     assert "0-12" in run("funcnet", "model", "add", str(root / "tiny-qwen3"), "--root", str(root))
     mine, port = str(root / "mine"), str(free_ports(1)[0])
     keys = json.loads(run("provider-agent", "init", "--data-dir", mine, "--light", "--json"))
     run("funcnet", "wallet", "fund", keys["owner"], keys["operator"], "--root", str(root))
-    stage = ("--data-dir", mine, "--model", "tiny-qwen3", "--layers", "0-12", "--port", port)
+    stage = ("--data-dir", mine, "--model", "tiny-qwen3", "--port", port)
+    assert "run `provider-agent register`" in run("provider-agent", "start", *stage, "--owner", keys["owner"], code=1)
+    best = json.loads(run("provider-agent", "plan", "--model", "tiny-qwen3", "--json"))["choices"][0]
+    assert (best["layers"], best["fits"], best["gain"], best["missing"]) == ("0-12", True, None, 0)
     run("provider-agent", "register", *stage)
     with (root / "mine.log").open("w") as log, subprocess.Popen([str(BIN / "provider-agent"), "start", *stage], env=environment, stderr=log) as agent:
         try:

@@ -176,6 +176,30 @@ def test_provider__hangs_in_mid_stream__a_spare_takes_over_and_the_old_one_is_fe
         wait_served_by(network, client, "provider-2")
 
 
+def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_rest_over_and_is_paid_before_it_goes(
+    network: Network, client: openai.OpenAI
+) -> None:
+    agent, leaves = network.supervisor.processes["provider-2"], network.address("provider-2")
+    expected = extra(ask(client, messages=STORY, max_tokens=250))["token_ids"]
+    stream = ask(client, messages=STORY, max_tokens=250, stream=True)
+    job_id = next(stream).id.removeprefix("chatcmpl-")
+    next(stream)
+    network.supervisor.signal("provider-2", signal.SIGTERM)
+    asked = [{"role": "user", "content": f"{secrets.token_hex(8)} is what?"}]
+    other = receipts_of(extra(ask(client, messages=asked, max_tokens=1)))
+    assert leaves not in {receipt.provider for receipt in other}
+    told = [extra(chunk) for chunk in stream if "function_network" in (chunk.model_extra or {})][-1]
+    assert told["token_ids"] == expected
+    assert told["replaced"] == [leaves]
+    assert agent.wait(20) == 0
+    paid = {receipt.provider: receipt for receipt in receipts_of(job_of(network, job_id))}
+    assert 0 < paid[leaves].completion_tokens < 250
+    assert paid[leaves].completion_tokens + paid[network.address("spare")].completion_tokens == 250
+    assert network.chain.call("CommitmentLog", "lastNumber", leaves) >= paid[leaves].number
+    network.start_provider("provider-2")
+    wait_served_by(network, client, "provider-2")
+
+
 def test_provider__killed_while_idle__the_next_job_goes_to_the_spare(network: Network, client: openai.OpenAI) -> None:
     network.supervisor.kill("provider-2")
     try:
