@@ -6,9 +6,9 @@ MODEL := .funcnet/models/smollm2-135m-instruct
 ADVERSARIES := int4-weights+other-model-text,int6-weights+wrong-seed,fp8-weights+wrong-temperature,int8-weights+wrong-top-p,int4-one-layer+lossy-speculation,int8-one-layer+low-rank,low-rank-attention+kv-fp8,kv-int8+kv-int8-past,sliding-window+smaller-model,fewer-layers+swapped-layers,other-job+early-exit,cached-answer+constant-row,few-tokens+few-channels,shifted-rows+other-input,truncated-evidence+oversized-evidence,other-list+wrong-seed
 # Verifiers that cheat in their duties, one or two at a time.
 LAZY := passes-all+decides-nothing,passes-all+skips,copies
-# The network is waited for most of the time, so its tests and all others run beside each other.
-PYTEST := mkdir -p .funcnet; .venv/bin/pytest --ignore tests/network > .funcnet/test.log 2>&1 & others=$$!; trap "kill $$others" INT TERM; \
-	.venv/bin/pytest tests/network; code=$$?; wait $$others || code=1; cat .funcnet/test.log; exit $$code
+# A network is waited for most of the time, so the tests that start one run beside the others.
+PYTEST := mkdir -p .funcnet; nice .venv/bin/pytest --ignore tests/network --ignore tests/funcnet > .funcnet/test.log 2>&1 & others=$$!; trap "kill $$others" INT TERM; \
+	.venv/bin/pytest tests/network tests/funcnet; code=$$?; wait $$others || code=1; cat .funcnet/test.log; exit $$code
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1

@@ -115,8 +115,6 @@ class Pipeline:
     _rows_epoch: int = 0
     _frames: AsyncIterator[bytes] | None = None
     _token: "asyncio.Task[Sampled] | None" = None
-    _leaving: set[str] = field(default_factory=set)
-    """Providers that said they are about to end."""
     _fed: int = field(init=False)
     """Rows that the first stage has, or was sent."""
 
@@ -287,13 +285,20 @@ class Pipeline:
         answers = await self._ask_all()
         if silent := [leg for leg, answer in answers if answer is None]:
             raise StageFailed(silent[0].provider, "it does not answer, or has lost the session")
-        if leaving := [leg.provider for leg, answer in answers if answer is not None and answer.leaving]:
-            self._leaving |= set(leaving)
-            raise StageFailed(leaving[0], "it is about to end")
+        if leaving := [leg for leg, answer in answers if answer is not None and answer.leaving]:
+            await self._take_leave(leaving)
+            raise StageFailed(leaving[0].provider, "it is about to end")
         faulted = [(i, leg, answer) for i, (leg, answer) in enumerate(answers) if answer is not None and answer.fault]
         if faulted:
             i, leg, answer = faulted[-1]
             raise StageFailed(leg.provider, answer.fault, beside=self.legs[i - 1].provider if answer.refused and i else "")
+
+    async def _take_leave(self, leaving: list[Leg]) -> None:
+        """Take the receipts of stages that are about to end and wait for that, while the stage behind still listens to them."""
+        for leg in leaving if self.received else ():
+            tokens = len(self.received) - leg.offer.generated
+            with contextlib.suppress(StageUnavailable):  # then the settler asks again
+                await LegCloser(self.chain, self.account, self.budget).close(leg.key, leg.offer, leg.stop, leg.client, tokens)
 
     async def _stuck(self) -> StageFailed:
         """Who holds rows that it does not pass on."""
@@ -354,11 +359,7 @@ class Pipeline:
             if not self.received:
                 await self._abort(leg, HEARTBEAT_SECONDS)  # there is no token to pay anybody for, and it may hang
                 continue
-            tokens = len(self.received) - leg.offer.generated
-            await self.budget.cap_leg(leg.key, tokens)
-            if leg.provider in self._leaving:  # it waits for this; of others the settler takes the receipt, once they are back
-                with contextlib.suppress(StageUnavailable):
-                    await LegCloser(self.chain, self.account, self.budget).close(leg.key, leg.offer, leg.stop, leg.client, tokens)
+            await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
             await leg.client.close()
         if placed[-1] is not last:
             self._attach_last()

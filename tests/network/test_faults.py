@@ -197,6 +197,7 @@ def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_r
     assert paid[leaves].completion_tokens + paid[network.address("spare")].completion_tokens == 250
     assert network.chain.call("CommitmentLog", "lastNumber", leaves) >= paid[leaves].number
     network.start_provider("provider-2")
+    network.wait_provider("provider-2")
     wait_served_by(network, client, "provider-2")
 
 
