@@ -58,6 +58,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
     limits, anchors = RateLimits(settings.requests_per_minute), Anchors(chain, budget)
     settler = Settler(budget, LegCloser(chain, account, budget))
+    router.load = settler.load
     jobs = Jobs(chain, account, budget, router, settler)
     watch = Watch(chain, account, budget)
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router)

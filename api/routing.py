@@ -1,8 +1,10 @@
-"""Choose the stages for a job: the cheapest chain of offers that covers all layers."""
+"""Choose the stages for a job: the cheapest chain of offers that covers all layers, and of equal ones the least busy."""
 
+import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import structlog
 
@@ -17,6 +19,7 @@ from protocol.wire import AttachRequest, RouteStop, SessionProgress
 
 log = structlog.get_logger()
 
+NO_LOAD: Mapping[str, int] = MappingProxyType({})
 FRESH_SECONDS = 2.0
 COOLDOWN_SECONDS = 3.0
 
@@ -39,24 +42,28 @@ class StageOffer:
         return job_cost(prompt, cached, completion, self.input_price, self.cached_price, self.output_price)
 
 
-def cheapest_route(offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int) -> list[StageOffer] | None:
-    """The chain of offers over ``layers`` of least cost, then of fewest stages, then earliest in the list; None where there is none.
+def cheapest_route(
+    offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int, load: Mapping[str, int] = NO_LOAD
+) -> list[StageOffer] | None:
+    """The chain of offers over ``layers`` of least cost, then of fewest stages, then whose stages have fewest jobs, then earliest in the list; None
+    where there is none.
 
-    A model that fits on one provider is not split at the same price: fewer stages win ties. A provider serves one stage of a job.
+    A model that fits on one provider is not split at the same price: fewer stages win ties. A provider serves one stage of a job. ``load``: jobs
+    by provider.
     """
-    best: dict[int, tuple[int, int, list[StageOffer]]] = {layers.first: (0, 0, [])}
+    best: dict[int, tuple[int, int, int, list[StageOffer]]] = {layers.first: (0, 0, 0, [])}
     for edge in range(layers.first, layers.end):
         if edge not in best:
             continue
-        cost, hops, route = best[edge]
+        cost, hops, jobs, route = best[edge]
         for offer in offers:
             if offer.layers.first != edge or any(offer.stop.provider == stage.stop.provider for stage in route):
                 continue
-            candidate = (cost + offer.cost(prompt, completion), hops + 1, [*route, offer])
+            candidate = (cost + offer.cost(prompt, completion), hops + 1, jobs + load.get(offer.stop.provider, 0), [*route, offer])
             known = best.get(offer.layers.end)
-            if known is None or candidate[:2] < known[:2]:
+            if known is None or candidate[:3] < known[:3]:
                 best[offer.layers.end] = candidate
-    return best[layers.end][2] if layers.end in best else None
+    return best[layers.end][3] if layers.end in best else None
 
 
 @dataclass
@@ -65,6 +72,8 @@ class Router:
 
     chain: Chain
     execution_class: str = "float32/sdpa"
+    load: Callable[[], Mapping[str, int]] = dict
+    """How many jobs this gateway has at each provider now."""
     backed: set[str] = field(default_factory=set)
     """Providers to which this gateway has allocated bond; others would refuse its sessions."""
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
@@ -86,9 +95,9 @@ class Router:
         return offers
 
     def choose(self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
-        """The cheapest stages over ``layers``, without those of ``passed_over``. Raises NoRoute with the reason."""
+        """The cheapest stages over ``layers`` without ``passed_over``; of equal ones the least busy, or any. Raises NoRoute with the reason."""
         usable = self._usable(model_id, passed_over)
-        route = cheapest_route(usable, layers, prompt, completion)
+        route = cheapest_route(random.sample(usable, len(usable)), layers, prompt, completion, self.load())
         if route is None:
             covered = sorted({str(offer.layers) for offer in usable})
             words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"

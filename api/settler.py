@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import structlog
@@ -33,6 +34,10 @@ class Settler:
     """How jobs ended that could not be written down then: state and tokens."""
     _not_before: dict[str, float] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
+
+    def load(self) -> Counter[str]:
+        """How many live jobs each provider has a part in."""
+        return Counter(leg.provider for pipeline in list(self.live.values()) for leg in pipeline.legs)
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""

@@ -1,4 +1,4 @@
-"""Three stages in one process against transformers' ``generate`` on the same model and cores, greedy; many sessions against one; what hashing costs.
+"""Three stages, and one, in one process against transformers' ``generate`` on the same model and cores, greedy; many sessions against one; what hashing costs.
 
 Every value is a ratio measured in this run: medians of interleaved rounds.
 """
@@ -39,7 +39,8 @@ def run(quick: bool = False) -> dict[str, Any]:
 def _measure(dtype: torch.dtype, bar: float, rounds: int) -> list[dict[str, Any]]:
     whole = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=dtype).eval()
     stages = [StageExecutor(load_stage(FOLDER, LayerRange(*cut), dtype)) for cut in CUTS]
-    assert all(stage.pack() for stage in stages)
+    one_stage = [StageExecutor(load_stage(FOLDER, LayerRange(0, 30), dtype))]
+    assert all(stage.pack() for stage in (*stages, *one_stage))
     prompts = torch.randint(0, 40_000, (MANY, PROMPT_TOKENS), generator=torch.Generator().manual_seed(1))
     hashing: list[float] = []
     decoding: dict[str, list[float]] = {"1": [], "3": [], f"{MANY}": []}
@@ -53,6 +54,7 @@ def _measure(dtype: torch.dtype, bar: float, rounds: int) -> list[dict[str, Any]
         "generate, 1": lambda: generate(1),
         f"generate, {MANY}": lambda: generate(MANY),
         "stages, 1": lambda: decoding["1"].append(_decode(stages, list(prompts[:1]), hashing)),
+        "one stage, 1": lambda: _decode(one_stage, list(prompts[:1])),
         "stages, 3": lambda: decoding["3"].append(_decode(stages, list(prompts[:3]))),
         f"stages, {MANY}": lambda: decoding[f"{MANY}"].append(_decode(stages, list(prompts))),
         "joining": lambda: _join_and_leave(stages, prompts),
@@ -68,6 +70,7 @@ def _measure(dtype: torch.dtype, bar: float, rounds: int) -> list[dict[str, Any]
     joining = sum(_answer(i) for i in range(JOINING)) / NEW_TOKENS
     return [
         _row(f"three stages, one session / generate, {name}", took["generate, 1"], took["stages, 1"], 1, bar),
+        _row(f"the whole model in one stage, one session / generate, {name}", took["generate, 1"], took["one stage, 1"], 1, 1.0),
         _row(f"three sessions / one, decoding, {name}", alone, three, 3, 1.9),
         _row(f"{JOINING} sessions that join and leave / one, {name}", took["stages, 1"], took["joining"], joining, 5),
         _row(f"{MANY} sessions / one, decoding, {name}", alone, many, MANY, 8),

@@ -81,6 +81,7 @@ function under(turn) {
     badge(told.status ?? "signed", { onclick: () => showReceipt(turn), title: "show the receipts" }),
     el("span", { className: "cost" }, func(told.cost)),
     el("span", {}, `${told.prompt_tokens ?? "?"} + ${told.completion_tokens ?? "?"} tokens`),
+    told.cached_tokens ? el("span", { title: "of the prompt, run for an earlier answer" }, `${told.cached_tokens} cached`) : null,
     told.stopped ? el("span", {}, "stopped") : null,
     told.replaced?.length ? el("span", {}, `${told.replaced.length} provider replaced in mid-answer`) : null,
   ];
@@ -162,7 +163,8 @@ function take(answer, chunk) {
   }
   const { cost, replaced } = chunk.function_network ?? {};
   if (cost !== undefined) Object.assign(answer.told, { cost, replaced });
-  if (chunk.usage) Object.assign(answer.told, { prompt_tokens: chunk.usage.prompt_tokens, completion_tokens: chunk.usage.completion_tokens });
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = chunk.usage ?? {};
+  if (chunk.usage) Object.assign(answer.told, { prompt_tokens, completion_tokens, cached_tokens: prompt_tokens_details.cached_tokens });
 }
 
 $("stop").onclick = () => running?.abort();

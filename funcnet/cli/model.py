@@ -53,7 +53,7 @@ def add(
     network.list_model(name, folder)
     print(f"{name} is registered as 0x{manifest.model_id.hex()}, {manifest.layer_count} layers. Calibrated for layers:")
     print("  " + ", ".join(models.calibrated(folder)))
-    print(f"serve it with `provider-agent start --model {name} --layers 0-{manifest.layer_count}`; docs/using.md shows each step")
+    print(f"serve it with `provider-agent register --model {name}` and `start`; docs/using.md shows each step")
 
 
 @app.command()

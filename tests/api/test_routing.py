@@ -1,5 +1,7 @@
 """Routes: the cheapest chain that covers all layers."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,22 @@ def test_route__cheaper_spare__is_taken() -> None:
 def test_route__same_price__is_not_split() -> None:
     offers = [offer("a", 0, 15, 1_000_000), offer("b", 15, 30, 1_000_000), offer("whole", 0, 30, 2_000_000)]
     assert names(cheapest_route(offers, LayerRange(0, 30), 10, 10)) == ["whole"]
+
+
+def test_route__equal_offers__the_least_busy_is_taken_and_a_busy_one_that_is_cheaper_all_the_same() -> None:
+    offers = [offer("a", 0, 10), offer("b", 10, 20), offer("c", 10, 20), offer("d", 10, 20, 2_000_000), offer("e", 20, 30)]
+    for load, chosen in (({}, "b"), ({"a": 9, "b": 1}, "c"), ({"b": 2, "c": 3}, "b"), ({"b": 60, "c": 60}, "b")):
+        assert names(cheapest_route(offers, LayerRange(0, 30), 10, 10, load)) == ["a", chosen, "e"]
+
+
+def test_router__equal_offers__each_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    equal = [offer(f"p{i}", 0, 30) for i in range(4)]
+    jobs: Counter[str] = Counter()
+    router = Router(None, load=lambda: jobs, backed={f"p{i}" for i in range(4)})  # type: ignore[arg-type]
+    monkeypatch.setattr(router, "offers", lambda _: equal)
+    for _ in range(40):
+        jobs[router.choose(b"m", LayerRange(0, 30), 1, 1)[0].stop.provider] += 1
+    assert set(jobs.values()) == {10}
 
 
 def test_route__part_of_the_layers__is_covered_exactly() -> None:

@@ -77,6 +77,8 @@ def test_chat__answer__streams_shows_its_cost_and_becomes_verified(page: Page, n
     assert fits(page)
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.screenshot(path=SHOTS / "chat-dark-phone.png")
+    say(page, "Now only the one that you like best.")
+    expect(page.locator(".turn.assistant .under").last).to_contain_text("cached", timeout=60_000)
 
 
 def test_chat__stopped__keeps_what_came_and_is_billed_for_it(page: Page, network: Network) -> None:
