@@ -1,4 +1,4 @@
-"""Three stages, and one, in one process against transformers' ``generate`` on the same model and cores, greedy; many sessions against one; what hashing costs.
+"""Stages in one process against transformers' ``generate`` on the same model and cores, greedy; many sessions against one; what hashing costs.
 
 Every value is a ratio measured in this run: medians of interleaved rounds.
 """
