@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,21 +14,21 @@ import structlog
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from psycopg import Error as DatabaseError
 from starlette.exceptions import HTTPException
 
-from api import ApiError, BadRequest, NoCredit, NoRoute, NoSuchModel, WrongKey, schema
+from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
 from api.anchors import Anchors
 from api.budget import Budget, LegKey
+from api.completions import Completions
 from api.cover import Cover
-from api.jobs import Job, Jobs
+from api.jobs import Jobs
 from api.keys import ApiKey, KeyStore
 from api.legs import LegCloser
 from api.limits import RateLimits
 from api.models import Models
 from api.pages import pages
-from api.pipeline import StageFailed
 from api.routing import Router
 from api.settler import Settler
 from api.watch import Watch
@@ -101,8 +100,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.get("/v1/models")
     def list_models(_: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "0x" + model.model_id.hex()} for name, model in models.items()]
-        return {"object": "list", "data": entries}
+        return {"object": "list", "data": [jobs.describe(model) for model in list(models.values())]}
+
+    @app.get("/v1/models/{name:path}")
+    def one_model(name: str, _: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+        if name not in models:
+            raise NoSuchModel(f"model {name!r} is not listed here; known: {', '.join(models)}", "model", "model_not_found")
+        return jobs.describe(models[name])
 
     @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
     async def add_model(request: schema.ModelRequest) -> dict[str, Any]:
@@ -132,46 +136,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             raise NoSuchModel(f"no job {job_id} of this payer", code="no_such_job")
         return await _told(job, await cover.verification(job_id), anchors)
 
-    @app.post("/v1/chat/completions")
-    async def chat(request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-        model = models.get(request.model)
-        if model is None or (key.models is not None and request.model not in key.models):
-            raise NoSuchModel(f"model {request.model!r} is not listed here; known: {', '.join(models)}", "model", "model_not_found")
-        left = await limits.take(key.id)
-        try:
-            job = await jobs.start(key, model, request)
-        except NoCredit:
-            await cover.refresh_credit(key.payer)
-            job = await jobs.start(key, model, request)
-        if request.stream:
-            with_usage = bool(request.stream_options and request.stream_options.include_usage)
-            return StreamingResponse(_events(job, with_usage), media_type="text/event-stream", headers={**left, "cache-control": "no-store"})
-        try:
-            text = "".join([piece async for piece in job.pieces()])
-        except StageFailed as error:
-            router.failed(error.provider)
-            raise NoRoute(str(error), code="stage_failed") from error
-        body = schema.completion(job.id, model.name, text, job.outcome.finish, job.usage, job.extra(), job.take_logprobs())
-        return JSONResponse(body, headers=left)
-
-    async def _events(job: Job, with_usage: bool) -> AsyncIterator[str]:
-        name = job.model.name
-        yield _event(schema.chunk(job.id, name, {"role": "assistant", "content": ""}))
-        try:
-            async for piece in job.pieces():
-                yield _event(schema.chunk(job.id, name, {"content": piece}, logprobs=job.take_logprobs()))
-        except StageFailed as error:
-            router.failed(error.provider)
-            yield _event(NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed").body())
-            yield "data: [DONE]\n\n"
-            return
-        final = schema.chunk(job.id, name, {}, job.outcome.finish, job.take_logprobs())
-        # Cost and receipts always come; OpenAI's own usage chunk only where it was asked for, as its clients expect.
-        yield _event({**final, "function_network": job.extra()})
-        if with_usage:
-            yield _event(schema.usage_chunk(job.id, name, job.usage, job.extra()))
-        yield "data: [DONE]\n\n"
-
+    app.include_router(Completions(jobs, models, limits, cover).routes(caller))
     app.include_router(pages(jobs, models, settings.indexer_url))
     return app
 
@@ -193,10 +158,6 @@ async def _told(job: dict[str, Any], known: dict[str, Any] | None, anchors: Anch
     if not receipts and job["state"] != "open" and not job["unsettled"]:
         status = "unpaid"
     return {**job, "status": status, "stages": told, "receipts": receipts}
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
 
 
 def _add_error_shapes(app: FastAPI) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import json
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -20,19 +22,20 @@ from api.keys import ApiKey
 from api.pipeline import JobSpec, Pipeline, StageFailed
 from api.prefixes import NOTHING, Prefix, Prefixes
 from api.routing import Router, StageOffer
-from api.schema import ChatRequest, usage
+from api.schema import ChatRequest, SamplingRequest, usage
 from api.settler import Settler
 from api.text import TextModel
-from protocol.chain import Chain
+from protocol.chain import Chain, struct_values
 from protocol.grammar import Grammar
-from protocol.receipts import StageReceipt, job_id, request_hash
+from protocol.receipts import EXECUTION_CLASSES, StageReceipt, job_id, precision_of, request_hash
 from protocol.sampling import SamplingParameters, session_seed
-from protocol.units import LayerRange
+from protocol.units import FUNC, LayerRange
 from protocol.wire import NO_LOGPROBS, CloseReply
 
 log = structlog.get_logger()
 
 OPEN_TRIES = 3
+BEGIN_TRIES = 2
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Job:
         # Some tokens are part of a character, and no text by themselves.
         return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
 
-    async def pieces(self) -> AsyncIterator[str]:
+    async def pieces(self) -> AsyncGenerator[str, None]:
         """Text as it comes; stop strings are left out. Closes and settles whatever happens, also when the reader goes away."""
         ok = False
         try:
@@ -169,6 +172,23 @@ class Job:
 
 
 @dataclass
+class Begun:
+    """A job whose first text is here."""
+
+    job: Job
+    first: str
+    rest: AsyncGenerator[str, None]
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """The text from its beginning on. Raises StageFailed."""
+        async with aclosing(self.rest):
+            if self.first:
+                yield self.first
+            async for piece in self.rest:
+                yield piece
+
+
+@dataclass
 class Jobs:
     """Starts jobs."""
 
@@ -177,22 +197,38 @@ class Jobs:
     budget: Budget
     router: Router
     settler: Settler
-    meter: Meter = field(default_factory=Meter)
+    meters: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(Meter))
+    """By model."""
     prefixes: Prefixes = field(default_factory=Prefixes)
     layer_counts: dict[bytes, int] = field(default_factory=dict)
 
-    async def start(self, key: ApiKey, model: TextModel, request: ChatRequest) -> Job:
-        """Reserve, route and open, so that whatever can be refused is refused before a byte is sent. Raises ApiError."""
-        prompt = model.encode_chat([message.plain() for message in request.messages])
+    async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Begun:
+        """Start a job and wait for its first text: what fails before that is tried on other stages, and else a status. Raises ApiError."""
+        reason = ""
+        for _ in range(BEGIN_TRIES):
+            job = await self.start(key, model, prompt, request)
+            rest = job.pieces()
+            try:
+                return Begun(job, await anext(rest, ""), rest)
+            except StageFailed as error:
+                self.router.failed(error.provider)
+                reason = f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei"
+                if job.tokens:
+                    break
+        raise NoRoute(reason, code="stage_failed")
+
+    async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Job:
+        """Reserve, route and open. Raises ApiError."""
         room = model.context - len(prompt)
         if room < 1:
-            words = f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context} with the answer; shorten the messages"
-            raise BadRequest(words, "messages", "context_length_exceeded")
+            words = f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context} with the answer; shorten it"
+            raise BadRequest(words, "messages" if isinstance(request, ChatRequest) else "prompt", "context_length_exceeded")
         limit = request.token_limit(room)
         sampling = self._sampling(model, request)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         grammar = await asyncio.to_thread(_grammar, model, sampling)
-        spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, grammar=grammar)
+        wish = request.provider.to_wish()
+        spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, wish=wish, grammar=grammar)
         prefix = self.prefixes.find(key.payer, model.model_id, prompt)
         passed_over: set[str] = set()
         reason = ""
@@ -211,17 +247,17 @@ class Jobs:
                     passed_over.add(error.provider)
                 reason = str(error)
                 continue
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meter, self.prefixes, request.stops)
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meters[model.name], self.prefixes, request.stops)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     def _route(self, spec: JobSpec, prefix: Prefix, passed_over: set[str]) -> tuple[list[StageOffer], Prefix]:
-        """The cheapest stages, or those of an earlier job whose rows make them no dearer. Raises NoRoute."""
+        """The best stages, or those of an earlier job whose rows make them no dearer. Raises NoRoute."""
         prompt, limit = len(spec.prompt), spec.max_tokens
-        cheapest = self.router.choose(spec.model_id, spec.layers, prompt, limit, passed_over)
-        known = self.router.still(spec.model_id, prefix.route) if prefix.tokens else None
-        if known and sum(stage.cost(prompt, limit, prefix.tokens) for stage in known) <= sum(stage.cost(prompt, limit) for stage in cheapest):
+        best = self.router.choose(spec.model_id, spec.layers, prompt, limit, passed_over, spec.wish)
+        known = self.router.still(spec.model_id, prefix.route, spec.wish) if prefix.tokens else None
+        if known and sum(stage.cost(prompt, limit, prefix.tokens) for stage in known) <= sum(stage.cost(prompt, limit) for stage in best):
             return known, prefix
-        return cheapest, NOTHING
+        return best, NOTHING
 
     async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
@@ -243,7 +279,7 @@ class Jobs:
             raise
         return pipeline
 
-    def _sampling(self, model: TextModel, request: ChatRequest) -> SamplingParameters:
+    def _sampling(self, model: TextModel, request: SamplingRequest) -> SamplingParameters:
         bias = request.logit_bias or {}
         if unknown := [token for token in bias if not 0 <= token < model.vocabulary]:
             raise BadRequest(f"'logit_bias' names token {unknown[0]}, the vocabulary ends at {model.vocabulary - 1}", "logit_bias")
@@ -261,6 +297,30 @@ class Jobs:
             stop_tokens=list(model.stop_tokens),
             schema="" if request.response_format is None else request.response_format.to_schema(),
         )
+
+    def describe(self, model: TextModel) -> dict[str, Any]:
+        """What is known of a model: OpenAI's fields, then what its stages ask and who they are. Prices in FUNC per million tokens, of the cheapest
+        stages in float32; None where no stages cover it. Blocks on the node. Raises Unavailable."""
+        registered = struct_values("ModelRegistry", "model", self.chain.call("ModelRegistry", "model", model.model_id))
+        offers = self.router.offers(model.model_id)
+        try:
+            route = self.router.choose(model.model_id, LayerRange(0, registered["layerCount"]), 1, 1)
+        except NoRoute:
+            route = []
+        prices = {"prompt": "input_price", "input_cache_read": "cached_price", "completion": "output_price"}
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": registered["creator"],
+            "model_id": "0x" + model.model_id.hex(),
+            "context_length": model.context,
+            "pricing": {name: str(Decimal(sum(getattr(o, field) for o in route)) / FUNC) for name, field in prices.items()} if route else None,
+            "royalty_bps": registered["royaltyBps"],
+            "quantizations": sorted({precision_of(EXECUTION_CLASSES.get(offer.execution_class, "unknown")) for offer in offers}),
+            "providers": len({offer.stop.provider for offer in offers}),
+            "tokens_per_second": self.meters[model.name].rate(),
+        }
 
     def layer_count(self, model_id: bytes) -> int:
         if model_id not in self.layer_counts:

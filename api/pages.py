@@ -1,6 +1,5 @@
 """What the browser gets: the chat, the network page, and the public figures that it shows. No code comes from other hosts."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,13 +49,12 @@ def pages(jobs: Jobs, models: Mapping[str, TextModel], indexer_url: str) -> APIR
     @router.get("/v1/network/live")
     async def live() -> dict[str, Any]:
         status = await indexed("status")
-        running = jobs.settler.live
         return {
             "block": status["block"] and status["block"]["number"],
             "models": {name: "0x" + model.model_id.hex() for name, model in models.items()},
-            "jobs_open": len(running),
-            "tokens_per_second": jobs.meter.rate(),
-            "sessions": Counter(leg.provider for pipeline in running.values() for leg in pipeline.legs),
+            "jobs_open": len(jobs.settler.live),
+            "tokens_per_second": sum(meter.rate() for meter in jobs.meters.values()),
+            "sessions": jobs.settler.load(),
             "resting": sorted(jobs.router.resting),
         }
 

@@ -22,7 +22,7 @@ from api import ApiError
 from api.budget import Budget, LegKey
 from api.legs import HEARTBEAT_SECONDS, Before, Leg, LegCloser
 from api.prefixes import NOTHING, Prefix
-from api.routing import Router, StageOffer
+from api.routing import DEFAULT_WISH, Router, StageOffer, Wish
 from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
 from protocol.grammar import Grammar
@@ -30,7 +30,7 @@ from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
 from protocol.rows import FRAME_ROWS, TOKEN_BYTES, prompt_root, token_payload
 from protocol.sampling import SamplingParameters, TokenLogprobs
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
-from protocol.typed import Signed
+from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from protocol.wire import (
     NO_LOGPROBS,
@@ -85,6 +85,7 @@ class JobSpec:
     logprobs: int = NO_LOGPROBS
     prefix: Prefix = NOTHING
     """The rows of an earlier job that the stages still have."""
+    wish: Wish = DEFAULT_WISH
     grammar: Grammar | None = None
     """What the answer has to fit, as far as its tokens have come."""
 
@@ -110,6 +111,7 @@ class Pipeline:
     """Providers that broke off and were replaced."""
     _salt: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _epoch: int = 0
+    _class: bytes = ZERO32
     _expires_at: int = 0
     _rows: Any = None
     _rows_epoch: int = 0
@@ -124,6 +126,7 @@ class Pipeline:
     async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
         self._expires_at = await asyncio.to_thread(self.chain.clock) + OFFER_SECONDS
+        self._class = route[0].execution_class
         stops = [stage.stop for stage in route]
         for stage in route:
             self.legs.append(await self._open_leg(stage, stops, 0))
@@ -374,9 +377,8 @@ class Pipeline:
         for leg in self.legs:
             await self._abort(leg, HEARTBEAT_SECONDS)
         self.legs = []
-        passed_over = dead | set(self.replaced)
         spec = self.spec
-        route = await asyncio.to_thread(self.router.choose, spec.model_id, spec.layers, len(spec.prompt), spec.max_tokens, passed_over)
+        route = await self._choose(spec.layers, spec.max_tokens, dead | set(self.replaced))
         stops = [stage.stop for stage in route]
         for stage in route:
             self.legs.append(await self._open_leg(stage, stops, 0))
@@ -389,8 +391,13 @@ class Pipeline:
     async def _stand_ins(self, gone: list[Leg], dead: set[str]) -> list[StageOffer]:
         span = LayerRange(gone[0].offer.first_layer, gone[-1].offer.end_layer)
         busy = dead | {leg.provider for leg in self.legs} | set(self.replaced)
-        left = self.spec.max_tokens - len(self.received)
-        return await asyncio.to_thread(self.router.choose, self.spec.model_id, span, len(self.spec.prompt), left, busy)
+        return await self._choose(span, self.spec.max_tokens - len(self.received), busy)
+
+    async def _choose(self, layers: LayerRange, tokens: int, passed_over: set[str]) -> list[StageOffer]:
+        """Others that fit the wish, in the class that the job began in. Raises NoRoute."""
+        spec = self.spec
+        wish = replace(spec.wish, classes=(self._class,))
+        return await asyncio.to_thread(self.router.choose, spec.model_id, layers, len(spec.prompt), tokens, passed_over, wish)
 
     async def _relink(self, leg: Leg, stops: list[RouteStop]) -> int:
         """Tell a surviving stage its new neighbours, if they are new; how many rows it has."""

@@ -3,8 +3,9 @@
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Literal
 
 import structlog
 
@@ -14,7 +15,7 @@ from protocol.chain import Chain, struct_list
 from protocol.receipts import execution_class_id, job_cost
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import ZERO32
-from protocol.units import LayerRange
+from protocol.units import LayerRange, format_func
 from protocol.wire import AttachRequest, RouteStop, SessionProgress
 
 log = structlog.get_logger()
@@ -42,28 +43,70 @@ class StageOffer:
         return job_cost(prompt, cached, completion, self.input_price, self.cached_price, self.output_price)
 
 
-def cheapest_route(
-    offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int, load: Mapping[str, int] = NO_LOAD
+Sort = Literal["price", "latency", "throughput"]
+_KEYS: dict[Sort, tuple[int, ...]] = {"price": (0, 1, 2, 3), "latency": (0, 2, 3, 1), "throughput": (0, 3, 2, 1)}
+"""By which of (rank in the order asked for, cost, stages, jobs) routes are compared, first to last."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a developer asks of the stages. ``classes``: execution classes, one of which all of them have; ``only`` and ``ignore``: providers;
+    ``order``: those to take first; ``most_input`` and ``most_output``: wei per million tokens, all stages together."""
+
+    classes: tuple[bytes, ...]
+    only: frozenset[str] | None = None
+    ignore: frozenset[str] = frozenset()
+    order: tuple[str, ...] = ()
+    sort: Sort = "price"
+    most_input: int | None = None
+    most_output: int | None = None
+
+    def admits(self, provider: str) -> bool:
+        return provider not in self.ignore and (self.only is None or provider in self.only)
+
+    def rank(self, provider: str) -> int:
+        return self.order.index(provider) if provider in self.order else len(self.order)
+
+    def too_dear(self, route: Sequence[StageOffer]) -> str:
+        """Which of the most that is to be paid a route passes, empty where none."""
+        sums = {"prompt": sum(o.input_price for o in route), "completion": sum(o.output_price for o in route)}
+        for name, most in (("prompt", self.most_input), ("completion", self.most_output)):
+            if most is not None and sums[name] > most:
+                return f"{name} tokens cost {format_func(sums[name])} a million, {format_func(most)} were to be paid at most"
+        return ""
+
+
+DEFAULT_WISH = Wish((execution_class_id("float32/sdpa"),))
+
+
+def best_route(
+    offers: Sequence[StageOffer], layers: LayerRange, prompt: int, completion: int, load: Mapping[str, int] = NO_LOAD, wish: Wish = DEFAULT_WISH
 ) -> list[StageOffer] | None:
-    """The chain of offers over ``layers`` of least cost, then of fewest stages, then whose stages have fewest jobs, then earliest in the list; None
-    where there is none.
+    """The chain of offers over ``layers`` that is best as the wish sorts; by price: of least cost, then of fewest stages, then whose stages have
+    fewest jobs, then earliest in the list. None where there is none.
 
     A model that fits on one provider is not split at the same price: fewer stages win ties. A provider serves one stage of a job. ``load``: jobs
     by provider.
     """
-    best: dict[int, tuple[int, int, int, list[StageOffer]]] = {layers.first: (0, 0, 0, [])}
-    for edge in range(layers.first, layers.end):
+    best: dict[int, tuple[tuple[int, ...], list[StageOffer]]] = {layers.first: ((0, 0, 0, 0), [])}
+    for edge in layers:
         if edge not in best:
             continue
-        cost, hops, jobs, route = best[edge]
+        so_far, route = best[edge]
         for offer in offers:
-            if offer.layers.first != edge or any(offer.stop.provider == stage.stop.provider for stage in route):
+            provider = offer.stop.provider
+            if offer.layers.first != edge or any(provider == stage.stop.provider for stage in route):
                 continue
-            candidate = (cost + offer.cost(prompt, completion), hops + 1, jobs + load.get(offer.stop.provider, 0), [*route, offer])
+            own = (wish.rank(provider), offer.cost(prompt, completion), 1, load.get(provider, 0))
+            candidate = tuple(a + b for a, b in zip(so_far, own, strict=True))
             known = best.get(offer.layers.end)
-            if known is None or candidate[:3] < known[:3]:
-                best[offer.layers.end] = candidate
-    return best[layers.end][3] if layers.end in best else None
+            if known is None or _sorted(candidate, wish) < _sorted(known[0], wish):
+                best[offer.layers.end] = candidate, [*route, offer]
+    return best[layers.end][1] if layers.end in best else None
+
+
+def _sorted(value: tuple[int, ...], wish: Wish) -> tuple[int, ...]:
+    return tuple(value[i] for i in _KEYS[wish.sort])
 
 
 @dataclass
@@ -71,7 +114,6 @@ class Router:
     """Offers from the chain, fresh to a few seconds; providers that just failed are passed over until they answer again."""
 
     chain: Chain
-    execution_class: str = "float32/sdpa"
     load: Callable[[], Mapping[str, int]] = dict
     """How many jobs this gateway has at each provider now."""
     backed: set[str] = field(default_factory=set)
@@ -94,31 +136,51 @@ class Router:
             self._offers[model_id] = (time.monotonic(), offers)
         return offers
 
-    def choose(self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = ()) -> list[StageOffer]:
-        """The cheapest stages over ``layers`` without ``passed_over``; of equal ones the least busy, or any. Raises NoRoute with the reason."""
-        usable = self._usable(model_id, passed_over)
-        route = cheapest_route(random.sample(usable, len(usable)), layers, prompt, completion, self.load())
-        if route is None:
-            covered = sorted({str(offer.layers) for offer in usable})
-            words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
-            unbacked = {offer.stop.provider for offer in self._in_class(model_id)} - self.backed
-            words += f", {len(unbacked)} provider(s) wait for this gateway's bond" if unbacked else ""
-            rest = f", {len(self.resting)} provider(s) that failed are passed over until they answer again" if self.resting else ""
-            raise NoRoute(f"no chain of stages covers layers {layers}: {words}{rest}; try again shortly", code="no_route")
-        return route
+    def choose(
+        self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = (), wish: Wish = DEFAULT_WISH
+    ) -> list[StageOffer]:
+        """The best stages over ``layers`` without ``passed_over``; of equal ones the least busy, or any. Raises NoRoute with the reason."""
+        usable = self._usable(model_id, wish, passed_over)
+        found: list[list[StageOffer]] = []
+        too_dear = ""
+        for execution_class in wish.classes:
+            offers = [offer for offer in usable if offer.execution_class == execution_class]
+            shuffled = random.sample(offers, len(offers))
+            for sort in (wish.sort, "price"):  # what is best otherwise may be too dear
+                route = best_route(shuffled, layers, prompt, completion, self.load(), replace(wish, sort=sort))  # type: ignore[arg-type]
+                too_dear = wish.too_dear(route) if route else too_dear
+                if route and not wish.too_dear(route):
+                    found.append(route)
+                    break
+        if found:
+            return min(found, key=lambda route: sum(stage.cost(prompt, completion) for stage in route))
+        raise NoRoute(self._why_none(model_id, layers, usable, wish, too_dear), code="no_route")
 
-    def still(self, model_id: bytes, stops: Sequence[RouteStop]) -> list[StageOffer] | None:
+    def _why_none(self, model_id: bytes, layers: LayerRange, usable: Sequence[StageOffer], wish: Wish, too_dear: str) -> str:
+        if too_dear:
+            return f"no chain of stages is cheap enough: {too_dear}; raise provider.max_price"
+        covered = sorted({str(offer.layers) for offer in usable})
+        words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
+        wanted = [offer.stop.provider for offer in self._in_class(model_id, wish)]
+        unbacked = set(wanted) - self.backed
+        words += f", {len(unbacked)} provider(s) wait for this gateway's bond" if unbacked else ""
+        words += f", {len(self.resting)} provider(s) that failed are passed over until they answer again" if self.resting else ""
+        left_out = {provider for provider in wanted if not wish.admits(provider)}
+        words += f", {len(left_out)} provider(s) are left out by provider.only or provider.ignore" if left_out else ""
+        return f"no chain of stages covers layers {layers}: {words}; try again shortly"
+
+    def still(self, model_id: bytes, stops: Sequence[RouteStop], wish: Wish = DEFAULT_WISH) -> list[StageOffer] | None:
         """The offers of an earlier route's stages, where all of them may be given work as they might then."""
-        offers = {offer.stop: offer for offer in self._usable(model_id)}
-        return [offers[stop] for stop in stops] if all(stop in offers for stop in stops) else None
+        offers = {offer.stop: offer for offer in self._usable(model_id, wish)}
+        route = [offers[stop] for stop in stops] if all(stop in offers for stop in stops) else []
+        return route if len({offer.execution_class for offer in route}) == 1 and not wish.too_dear(route) else None
 
-    def _in_class(self, model_id: bytes) -> list[StageOffer]:
-        wanted = execution_class_id(self.execution_class)
-        return [offer for offer in self.offers(model_id) if offer.execution_class == wanted]
+    def _in_class(self, model_id: bytes, wish: Wish) -> list[StageOffer]:
+        return [offer for offer in self.offers(model_id) if offer.execution_class in wish.classes]
 
-    def _usable(self, model_id: bytes, passed_over: Collection[str] = ()) -> list[StageOffer]:
+    def _usable(self, model_id: bytes, wish: Wish, passed_over: Collection[str] = ()) -> list[StageOffer]:
         providers = self.backed - self.resting.keys() - set(passed_over)
-        return [offer for offer in self._in_class(model_id) if offer.stop.provider in providers]
+        return [offer for offer in self._in_class(model_id, wish) if offer.stop.provider in providers and wish.admits(offer.stop.provider)]
 
     def failed(self, provider: str) -> None:
         """Pass the provider over until ``revive`` finds it back."""

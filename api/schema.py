@@ -2,24 +2,24 @@
 
 import json
 import time
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Literal
 
+from eth_utils import is_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
+from api.routing import DEFAULT_WISH, Sort, Wish
 from protocol.grammar import require_schema
+from protocol.receipts import EXECUTION_CLASSES, precision_of
+from protocol.units import FUNC
 from protocol.wire import MOST_LOGPROBS, NO_LOGPROBS
 
-UNSUPPORTED = (
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "audio",
-    "modalities",
-    "prediction",
-)
 DEFAULT_MAX_TOKENS = 512
+DEFAULT_TEXT_TOKENS = 16
+"""OpenAI's own."""
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "bfloat16+int8"}
+"""Names of ``quantizations``, as routers of models call them, beside those of our classes."""
 
 
 class TextPart(BaseModel):
@@ -73,16 +73,54 @@ class ResponseFormat(BaseModel):
         return text
 
 
-class ChatRequest(BaseModel):
-    """``POST /v1/chat/completions``. Fields that would change the answer and are not served are refused by name."""
+class MaxPrice(BaseModel):
+    """FUNC per million tokens, all stages together."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: Annotated[Decimal, Field(ge=0)] | None = None
+    completion: Annotated[Decimal, Field(ge=0)] | None = None
+
+
+class ProviderWish(BaseModel):
+    """Which providers a job may go to. Addresses are the providers' owners, as ``/network`` and receipts show them."""
+
+    model_config = ConfigDict(extra="forbid")
+    order: list[str] = []
+    only: list[str] | None = None
+    ignore: list[str] = []
+    sort: Sort = "price"
+    max_price: MaxPrice = MaxPrice()
+    quantizations: list[str] | None = None
+    allow_fallbacks: bool = True
+    require_verified: bool = False
+
+    def to_wish(self) -> Wish:
+        """Raises BadRequest for what names nothing."""
+        if self.require_verified:
+            raise BadRequest("'provider.require_verified' is not supported here; leave it out", "provider.require_verified", "unsupported_parameter")
+        named = {name: [_address(entry, name) for entry in getattr(self, name) or []] for name in ("order", "only", "ignore")}
+        only = None if self.only is None else frozenset(named["only"])
+        if not self.allow_fallbacks and named["order"]:
+            only = frozenset(named["order"]) if only is None else only & frozenset(named["order"])
+        return Wish(
+            DEFAULT_WISH.classes if self.quantizations is None else _classes(self.quantizations),
+            only,
+            frozenset(named["ignore"]),
+            tuple(named["order"]),
+            self.sort,
+            _wei(self.max_price.prompt),
+            _wei(self.max_price.completion),
+        )
+
+
+class SamplingRequest(BaseModel):
+    """What chat and text completions share. Fields that would change the answer and are not served are refused by name."""
 
     model_config = ConfigDict(extra="ignore")
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
@@ -95,34 +133,87 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int = 1
-    logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    provider: ProviderWish = ProviderWish()
+    refused: ClassVar[tuple[str, ...]] = ()
+    """Names of fields that are not served."""
 
     @model_validator(mode="before")
     @classmethod
     def refuse_unsupported(cls, data: Any) -> Any:
-        for name in UNSUPPORTED:
-            if isinstance(data, dict) and data.get(name) not in (None, False, [], {"type": "text"}):
+        for name in cls.refused:
+            if isinstance(data, dict) and data.get(name) not in (None, False, [], ""):
                 raise BadRequest(f"'{name}' is not supported here; leave it out", name, "unsupported_parameter")
-        if isinstance(data, dict) and data.get("n") not in (None, 1):
-            raise BadRequest(f"'n' is {data['n']!r}; only 1 is supported here", "n", "unsupported_parameter")
-        if isinstance(data, dict) and data.get("top_logprobs") is not None and not data.get("logprobs"):
-            raise BadRequest("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
-        return data
+        for name in ("n", "best_of"):
+            if isinstance(data, dict) and data.get(name) not in (None, 1):
+                raise BadRequest(f"'{name}' is {data[name]!r}; only 1 is supported here", name, "unsupported_parameter")
+        # Clients send null for what they leave out.
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
     @property
     def logprobs_asked(self) -> int:
         """How many alternatives to each token; NO_LOGPROBS where not even the token's own is asked for."""
-        return (self.top_logprobs or 0) if self.logprobs else NO_LOGPROBS
+        return NO_LOGPROBS
 
     @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
+    @property
+    def with_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
     def token_limit(self, room: int) -> int:
         """The most tokens to generate in ``room``."""
-        asked = self.max_completion_tokens or self.max_tokens
-        return min(room, asked or DEFAULT_MAX_TOKENS)
+        return min(room, self.max_tokens or DEFAULT_MAX_TOKENS)
+
+
+class ChatRequest(SamplingRequest):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    refused = ("tools", "tool_choice", "functions", "function_call", "audio", "modalities", "prediction")
+
+    @model_validator(mode="after")
+    def require_logprobs(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise BadRequest("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
+        return self
+
+    @property
+    def logprobs_asked(self) -> int:
+        return (self.top_logprobs or 0) if self.logprobs else NO_LOGPROBS
+
+    def token_limit(self, room: int) -> int:
+        return min(room, self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS)
+
+
+class TextRequest(SamplingRequest):
+    """``POST /v1/completions``: one prompt, as text or token ids, that is gone on with."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    refused = ("suffix", "echo")
+
+    @property
+    def logprobs_asked(self) -> int:
+        return NO_LOGPROBS if self.logprobs is None else self.logprobs
+
+    def token_limit(self, room: int) -> int:
+        return min(room, self.max_tokens or DEFAULT_TEXT_TOKENS)
+
+    def one_prompt(self) -> str | list[int]:
+        """Raises BadRequest where it is not one."""
+        prompt: Any = self.prompt
+        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+            if len(prompt) != 1:
+                raise BadRequest(f"'prompt' holds {len(prompt)} prompts; send one in each request", "prompt", "unsupported_parameter")
+            prompt = prompt[0]
+        if not prompt:
+            raise BadRequest("'prompt' is empty; give it some text or token ids", "prompt")
+        return prompt  # type: ignore[no-any-return]
 
 
 class KeyRequest(BaseModel):
@@ -155,9 +246,10 @@ def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None
     return {**_head(job, model, "chat.completion.chunk"), "choices": [choice]}
 
 
-def usage_chunk(job: str, model: str, usage: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """The last chunk: no choices, usage, cost and receipts."""
-    return {**_head(job, model, "chat.completion.chunk"), "choices": [], "usage": usage, "function_network": extra}
+def text_completion(job: str, model: str, text: str, finish: str | None, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An answer of ``/v1/completions``, or a piece of one."""
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": logprobs}
+    return {**_head(job, model, "text_completion"), "choices": [choice]}
 
 
 def usage(prompt: int, cached: int, completion_tokens: int) -> dict[str, Any]:
@@ -166,4 +258,25 @@ def usage(prompt: int, cached: int, completion_tokens: int) -> dict[str, Any]:
 
 
 def _head(job: str, model: str, kind: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{job}", "object": kind, "created": int(time.time()), "model": model}
+    prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
+    return {"id": f"{prefix}-{job}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _address(text: str, name: str) -> str:
+    if not is_address(text):
+        raise BadRequest(f"'provider.{name}' names {text!r}, which is no address; give 0x and 40 hex digits", f"provider.{name}")
+    return to_checksum_address(text)
+
+
+def _classes(names: list[str]) -> tuple[bytes, ...]:
+    """Ids of the execution classes of these precisions. Raises BadRequest for one that is none."""
+    known = {precision_of(name) for name in EXECUTION_CLASSES.values()}
+    wanted = [PRECISIONS.get(name, name) for name in names]
+    if unknown := [name for name in wanted if name not in known]:
+        words = f"'provider.quantizations' names {unknown[0]!r}; known are {', '.join([*PRECISIONS, *sorted(known)])}"
+        raise BadRequest(words, "provider.quantizations")
+    return tuple(digest for digest, name in EXECUTION_CLASSES.items() if precision_of(name) in wanted)
+
+
+def _wei(func: Decimal | None) -> int | None:
+    return None if func is None else int(func * FUNC)

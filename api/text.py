@@ -61,6 +61,14 @@ class TextModel:
             raise BadRequest(f"these messages do not fit the chat template of {self.name}: {error}", "messages") from error
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def encode(self, prompt: str | list[int]) -> list[int]:
+        """A prompt's ids, as they are where it is ids already. Raises BadRequest for one that is none."""
+        if isinstance(prompt, str):
+            return list(self.tokenizer.encode(prompt).ids)
+        if unknown := [token for token in prompt if not 0 <= token < self.vocabulary]:
+            raise BadRequest(f"'prompt' holds token {unknown[0]}, the vocabulary ends at {self.vocabulary - 1}", "prompt")
+        return prompt
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 

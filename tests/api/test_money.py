@@ -81,7 +81,14 @@ def test_key__new__is_well_formed_and_a_typo_shows() -> None:
 
 
 OFFER: SessionOffer = replace(
-    counted(SessionOffer, 1), first_position=0, generated=0, prompt_tokens=5, max_tokens=10, input_price=10**6, output_price=2 * 10**6
+    counted(SessionOffer, 1),
+    first_position=0,
+    generated=0,
+    prompt_tokens=5,
+    max_tokens=10,
+    cached_tokens=0,
+    input_price=10**6,
+    output_price=2 * 10**6,
 )
 """Prompt 5 wei, completion 2 wei a token: 25 at most."""
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import NoRoute
-from api.routing import Router, StageOffer, cheapest_route
+from api.routing import Router, StageOffer, best_route
 from protocol.receipts import execution_class_id
 from protocol.units import LayerRange
 from protocol.wire import RouteStop
@@ -24,18 +24,18 @@ def names(route: list[StageOffer] | None) -> list[str] | None:
 
 def test_route__cheaper_spare__is_taken() -> None:
     offers = [offer("a", 0, 10), offer("b", 10, 20, 9_000_000), offer("c", 20, 30), offer("d", 10, 20, 2_000_000)]
-    assert names(cheapest_route(offers, LayerRange(0, 30), 10, 10)) == ["a", "d", "c"]
+    assert names(best_route(offers, LayerRange(0, 30), 10, 10)) == ["a", "d", "c"]
 
 
 def test_route__same_price__is_not_split() -> None:
     offers = [offer("a", 0, 15, 1_000_000), offer("b", 15, 30, 1_000_000), offer("whole", 0, 30, 2_000_000)]
-    assert names(cheapest_route(offers, LayerRange(0, 30), 10, 10)) == ["whole"]
+    assert names(best_route(offers, LayerRange(0, 30), 10, 10)) == ["whole"]
 
 
 def test_route__equal_offers__the_least_busy_is_taken_and_a_busy_one_that_is_cheaper_all_the_same() -> None:
     offers = [offer("a", 0, 10), offer("b", 10, 20), offer("c", 10, 20), offer("d", 10, 20, 2_000_000), offer("e", 20, 30)]
     for load, chosen in (({}, "b"), ({"a": 9, "b": 1}, "c"), ({"b": 2, "c": 3}, "b"), ({"b": 60, "c": 60}, "b")):
-        assert names(cheapest_route(offers, LayerRange(0, 30), 10, 10, load)) == ["a", chosen, "e"]
+        assert names(best_route(offers, LayerRange(0, 30), 10, 10, load)) == ["a", chosen, "e"]
 
 
 def test_router__equal_offers__each_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,18 +50,18 @@ def test_router__equal_offers__each_gets_its_share(monkeypatch: pytest.MonkeyPat
 
 def test_route__part_of_the_layers__is_covered_exactly() -> None:
     offers = [offer("a", 0, 10), offer("b", 5, 20), offer("c", 10, 20, 9), offer("d", 10, 15), offer("e", 15, 20)]
-    assert names(cheapest_route(offers, LayerRange(10, 20), 10, 10)) == ["c"]
-    assert names(cheapest_route(offers, LayerRange(5, 15), 10, 10)) is None
+    assert names(best_route(offers, LayerRange(10, 20), 10, 10)) == ["c"]
+    assert names(best_route(offers, LayerRange(5, 15), 10, 10)) is None
 
 
 def test_route__gap__is_none() -> None:
-    assert cheapest_route([offer("a", 0, 10), offer("b", 11, 30)], LayerRange(0, 30), 1, 1) is None
+    assert best_route([offer("a", 0, 10), offer("b", 11, 30)], LayerRange(0, 30), 1, 1) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(1, 9)), max_size=8))
 def test_route__any_offers__is_contiguous_and_no_dearer_than_any_other(raw: list[tuple[int, int, int]]) -> None:
     offers = [offer(f"p{i}", first, end, price * 1_000_000) for i, (first, end, price) in enumerate(raw) if first < end]
-    route = cheapest_route(offers, LayerRange(0, 6), 1, 0)
+    route = best_route(offers, LayerRange(0, 6), 1, 0)
 
     def costs(edge: int) -> list[int]:
         if edge == 6:

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 import openai
+import psycopg
 import pytest
 import requests
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from api import TooManyRequests
@@ -255,8 +257,92 @@ def test_keys__without_the_admin_token__are_refused(network: Network) -> None:
     assert requests.post(f"{network.gateway_url}/v1/keys", json={"payer": "0x" + "1" * 40}, timeout=10).status_code == 401
 
 
-def test_models__listed__by_the_client(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [MODEL]
+def test_models__listed__with_prices_royalty_and_what_they_take(network: Network, client: openai.OpenAI) -> None:
+    (listed,) = client.models.list()
+    assert listed.id == MODEL
+    assert listed.owned_by == network.address("creator")
+    told = listed.model_extra or {}
+    assert told["context_length"] == 8192
+    # The cheapest three stages ask 100 each for input and 200 for output, and a quarter of the former for what they have run before.
+    assert told["pricing"] == {"prompt": "300", "input_cache_read": "75", "completion": "600"}
+    assert told["royalty_bps"] == 500
+    assert told["quantizations"] == ["float32"]
+    assert told["providers"] == len(network.plans)
+    assert client.models.retrieve(MODEL).model_extra is not None
+    with pytest.raises(openai.NotFoundError, match=MODEL):
+        client.models.retrieve("gpt-4")
+
+
+def providers_of(network: Network, answer: Any) -> list[str]:
+    names = {network.address(plan.name): plan.name for plan in network.plans}
+    return [names[entry["receipt"]["message"]["provider"]] for entry in extra(answer)["receipts"]]
+
+
+def test_provider__asked_for__serves_and_the_others_do_not(network: Network, client: openai.OpenAI) -> None:
+    address = network.address
+
+    def served(**wish: Any) -> list[str]:
+        return providers_of(network, ask(client, max_tokens=1, extra_body={"provider": wish}))
+
+    assert served() == ["provider-1", "provider-2", "provider-3"]
+    assert served(order=[address("spare")]) == ["provider-1", "spare", "provider-3"]
+    assert served(ignore=[address("provider-1")]) == ["spare-first", "provider-2", "provider-3"]
+    assert served(only=[address(name) for name in ("spare-first", "spare", "spare-last")]) == ["spare-first", "spare", "spare-last"]
+    assert served(max_price={"prompt": 300, "completion": "600.0"}, quantizations=["fp32"], sort="latency") == [
+        "provider-1",
+        "provider-2",
+        "provider-3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"max_price": {"prompt": 299}}, "prompt tokens cost 300"),
+        ({"quantizations": ["bf16"]}, "no provider offers any layers"),
+        ({"only": ["0x" + "11" * 20]}, r"5 provider\(s\) are left out"),
+    ],
+)
+def test_provider__nobody_fits__is_503_with_the_reason(network: Network, client: openai.OpenAI, wish: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.InternalServerError, match=words) as caught:
+        ask(client, extra_body={"provider": wish})
+    assert caught.value.code == "no_route"
+
+
+def test_completions__text_or_ids__are_gone_on_with(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "max_tokens": 8, "temperature": 0}
+    answer = client.completions.create(prompt="The capital of France is", logprobs=2, **options)
+    assert "Paris" in answer.choices[0].text
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage is not None and answer.usage.completion_tokens == 8
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.tokens is not None and logprobs.text_offset is not None
+    assert "".join(logprobs.tokens) == answer.choices[0].text
+    assert [answer.choices[0].text[at:].startswith(token) for token, at in zip(logprobs.tokens, logprobs.text_offset, strict=True)] == [True] * 8
+    assert all(len(top) == 2 for top in logprobs.top_logprobs or [])
+    chunks = list(client.completions.create(prompt=["The capital of France is"], stream=True, **options))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == answer.choices[0].text
+    assert chunks[-1].usage is not None and chunks[-1].usage.total_tokens == answer.usage.total_tokens
+    # Token ids of the same words, as the tokenizer gives them.
+    ids = list(Tokenizer.from_file(".funcnet/models/smollm2-135m-instruct/tokenizer.json").encode("The capital of France is").ids)
+    assert client.completions.create(prompt=ids, **options).choices[0].text == answer.choices[0].text
+    with pytest.raises(openai.BadRequestError, match="holds token 99999999"):
+        client.completions.create(prompt=[99_999_999], **options)
+
+
+def test_client_gone__before_an_answer_that_is_not_streamed__stops_the_work(network: Network, client: openai.OpenAI) -> None:
+    with psycopg.connect(network.database_url, autocommit=True) as connection:
+
+        def newest() -> tuple[Any, ...]:
+            found = connection.execute("SELECT id, state, completion_tokens FROM api.job ORDER BY created_at DESC LIMIT 1").fetchone()
+            assert found is not None
+            return found
+
+        before = newest()[0]
+        with pytest.raises(openai.APITimeoutError):
+            ask(client.with_options(timeout=2.5), messages=[{"role": "user", "content": "Tell me a very long story."}], max_tokens=2000)
+        network.wait(lambda: newest()[0] != before and newest()[1] == "failed", 10, "the end of the work")
+        assert 0 < newest()[2] < 1000
 
 
 def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, client: openai.OpenAI) -> None:
