@@ -63,6 +63,8 @@ class Hostile:
             generated=0,
             prompt_tokens=len(PROMPT),
             max_tokens=4,
+            cached_tokens=0,
+            prefix_job=ZERO32,
             prompt_root=prompt_root(salt, PROMPT),
             sampling_hash=SamplingParameters().digest(),
             route_hash=route_hash(self.route),
@@ -197,6 +199,7 @@ ORDERS: dict[str, tuple[dict[str, Any], str]] = {
     "expired": ({"expires_at": 1}, "expired"),
     "a payer without a limit": ({"payer": "0x" + "22" * 20}, "has 0 wei within its limit"),
     "more than the payer has": ({"output_price": 10**30}, "within its limit for this gateway"),
+    "rows of a job that was never here": ({"cached_tokens": 2, "prefix_job": b"x" * 32}, "no rows of job 7878787878787878 are kept here"),
     "a longer answer than there is room for": ({"max_tokens": 2**31}, r"may need \d+ bytes of KV cache, 0 of 2000000000 are taken"),
 }
 
