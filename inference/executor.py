@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError
 from inference.loader import ForeignLayer, LoadedStage
-from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, packing, packs, rotates_by_length
+from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Slab, packing, packs, rotates_by_length
 
 CERTIFYING_ROWS, LEAST_ROWS = 12, 256
 
@@ -64,6 +64,8 @@ class StageExecutor:
     stage: LoadedStage
     packed: bool = field(default=False, init=False)
     """Whether steps of several sessions run in one pass, as ``pack`` has found possible."""
+    _slabs: dict[int, dict[int, Slab]] = field(default_factory=dict, init=False)
+    """Where sessions keep their keys and values, by layer and rows."""
     _inject: torch.Tensor | None = field(default=None, init=False)
     _captured: torch.Tensor | None = field(default=None, init=False)
     _final: torch.Tensor | None = field(default=None, init=False)
@@ -109,18 +111,19 @@ class StageExecutor:
     def dtype(self) -> torch.dtype:
         return self.stage.model.dtype
 
-    def open_session(self, rows: int = LEAST_ROWS) -> SessionState:
-        """A new, empty KV cache with room for so many rows before it has to grow; layers that this stage does not own hold nothing, so that layer
-        indices stay true."""
+    def open_session(self, rows: int = LEAST_ROWS, apart: bool = False) -> SessionState:
+        """A new, empty KV cache with room for so many rows before it has to grow, ``apart`` from those of other sessions if it is to be kept and not
+        run; layers that this stage does not own hold nothing, so that layer indices stay true."""
         cache = StageCache(config=self.stage.model.config)
-        own = [GrowingLayer(rows) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        slabs = [None if apart or not self.packed else self._slabs.setdefault(i, {}) for i in range(len(cache.layers))]
+        own = [GrowingLayer(rows, slabs[i]) if type(layer) is DynamicLayer else layer for i, layer in enumerate(cache.layers)]
         cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(own)]
         return SessionState(cache)
 
     @torch.inference_mode()
-    def fork(self, session: SessionState, count: int, rows: int) -> SessionState:
+    def fork(self, session: SessionState, count: int, rows: int, apart: bool = False) -> SessionState:
         """A new session with room for so many rows whose first ``count`` are those of another, copied. Only where the stage ``forks``."""
-        new = self.open_session(rows)
+        new = self.open_session(rows, apart)
         for layer, old in zip(new.cache.layers, session.cache.layers, strict=True):
             if isinstance(layer, GrowingLayer) and isinstance(old, GrowingLayer):
                 layer.copy(old, count)

@@ -35,12 +35,15 @@ class Prefixes:
     @property
     def rows(self) -> int:
         """Rows of KV cache that are held."""
-        return sum(kept.offer.most_rows for kept in self._kept.values())
+        return sum(kept.cache.position for kept in self._kept.values())
 
-    def keep(self, session: StageSession) -> None:
-        """Keep a closed session. Not a replacement, which has no rows out of its own for the beginning; not one with planted faults in them."""
-        if self.possible and session.offer.first_position == 0 and session.plant is None:
-            self._kept[session.offer.job_id] = Kept(session.offer, session.cache, session.files)
+    def wants(self, session: StageSession) -> bool:
+        """Not a replacement, which has no rows out of its own for the beginning; not one with planted faults in them."""
+        return self.possible and session.offer.first_position == 0 and session.plant is None
+
+    def keep(self, session: StageSession, cache: SessionState) -> None:
+        """Keep a closed session's files and a copy of its KV cache."""
+        self._kept[session.offer.job_id] = Kept(session.offer, cache, session.files)
 
     def drop(self, rows: int) -> None:
         """Make room by at least so many rows, if there are as many; what was used longest ago goes first."""

@@ -375,7 +375,9 @@ class StageServer:
                     reply = await self.closing.close(session, request)
                     self._forget(session)
                     await asyncio.to_thread(session.files.close)
-                    self.prefixes.keep(session)
+                    if self.prefixes.wants(session):
+                        rows = session.cache.position
+                        self.prefixes.keep(session, await self.scheduler.alone(lambda: self.executor.fork(session.cache, rows, rows, apart=True)))
                     return reply
         return await self.closing.close_cut_off(request)
 

@@ -97,6 +97,49 @@ def test_fork__goes_on_from_a_copy__as_the_session_itself_would_and_a_window_is_
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_slots__left_with_what_is_no_number__are_clean_for_the_next(llama: Path) -> None:
+    """A kernel looks at slots beyond what their sessions wrote; what somebody left there may reach nobody."""
+    stage = stage_of(llama)
+    assert stage.pack()
+    stays, leaves = stage.open_session(), stage.open_session()
+    stage.step([(stays, tokens_of(3)), (leaves, tokens_of(9))])
+    held: list[Any] = list(leaves.cache.layers)
+    with torch.inference_mode():
+        for layer in held:
+            layer.keys.fill_(torch.nan)
+            layer.values.fill_(torch.inf)
+    slots = [layer.slot for layer in held]
+    del leaves, held, layer
+    new, alone = stage.open_session(), stage.open_session()
+    stage.step([(new, tokens_of(2))])
+    assert [getattr(layer, "slot", None) for layer in new.cache.layers] == slots
+    together = stage.step([(stays, tokens_of(1)), (new, tokens_of(1))])[1]
+    stage.forward(alone, tokens_of(2))
+    torch.testing.assert_close(together.rows, stage.forward(alone, tokens_of(1)).rows, rtol=1e-4, atol=1e-5)
+
+
+def test_slabs__more_sessions_and_rows_than_there_was_room_for__each_goes_on_as_alone(llama: Path) -> None:
+    stage = stage_of(llama)
+    assert stage.pack()
+    counts = range(2, 13)
+    sessions, alone = [stage.open_session(4) for _ in counts], [stage.open_session(64) for _ in counts]
+    prompts = [tokens_of(count) for count in counts]
+    for session, prompt in zip(sessions, prompts, strict=True):  # one after another, so that slabs grow between
+        stage.forward(session, prompt)
+    del sessions[3], alone[3], prompts[3]
+    for own, prompt in zip(alone, prompts, strict=True):
+        stage.forward(own, prompt)
+    for step in range(12):
+        token = tokens_of(step + 1)[-1:]
+        found = stage.step([(session, token) for session in sessions])
+        for out, own in zip(found, alone, strict=True):
+            torch.testing.assert_close(out.rows, stage.forward(own, token).rows, rtol=1e-4, atol=1e-5)
+    slabs = [slab for slabs in stage._slabs.values() for slab in slabs.values()]
+    assert any(slab.states for slab in slabs)
+    del sessions, alone, session, own, found, out
+    assert not any(slab.states for slab in slabs)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_packed__honest_rows_of_the_real_model__pass_the_limits_that_were_fitted_to_sessions_alone(model_dir: Path, precision: str) -> None:
     layers, dtype = LayerRange(10, 20), DTYPES[precision]

@@ -36,7 +36,10 @@ def ended(folder: Path, offer: SessionOffer = EARLIER, rows_in: list[bytes] | No
         files.rows_out.append(row_out)
     files.close()
     (files.folder / "meta.json").touch()
-    return SimpleNamespace(offer=offer, cache=None, files=files, plant=plant)
+    return SimpleNamespace(offer=offer, files=files, plant=plant)
+
+
+CACHE: Any = SimpleNamespace(position=8)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., SessionFiles]]:
 
 def keeping(session: Any) -> Prefixes:
     prefixes = Prefixes(possible=True)
-    prefixes.keep(session)
+    prefixes.keep(session, CACHE)
     return prefixes
 
 
@@ -92,25 +95,22 @@ def test_of__rows_that_were_dropped__are_refused(tmp_path: Path) -> None:
         prefixes.of(LATER)
 
 
-def test_keep__a_replacement_a_plant_or_a_cache_that_cannot_be_cut__is_not_kept(tmp_path: Path) -> None:
-    for session in (ended(tmp_path / "0", replace(EARLIER, first_position=2)), ended(tmp_path / "1", plant=object())):
-        with pytest.raises(Refused):
-            keeping(session).of(LATER)
-    windowed = Prefixes(possible=False)
-    windowed.keep(ended(tmp_path / "2"))
-    with pytest.raises(Refused):
-        windowed.of(LATER)
+def test_wants__a_replacement_a_plant_or_a_cache_that_cannot_be_cut__no(tmp_path: Path) -> None:
+    assert Prefixes(possible=True).wants(ended(tmp_path / "0"))
+    assert not Prefixes(possible=True).wants(ended(tmp_path / "1", replace(EARLIER, first_position=2)))
+    assert not Prefixes(possible=True).wants(ended(tmp_path / "2", plant=object()))
+    assert not Prefixes(possible=False).wants(ended(tmp_path / "3"))
 
 
 def test_drop__room_is_needed__what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     prefixes = Prefixes(possible=True)
     jobs = [bytes([i]) * 32 for i in range(3)]
     for job in jobs:
-        prefixes.keep(ended(tmp_path, replace(EARLIER, job_id=job)))
-    assert prefixes.rows == 30
+        prefixes.keep(ended(tmp_path, replace(EARLIER, job_id=job)), CACHE)
+    assert prefixes.rows == 24
     prefixes.of(replace(LATER, prefix_job=jobs[0]))
-    prefixes.drop(11)
-    assert prefixes.rows == 10
+    prefixes.drop(9)
+    assert prefixes.rows == 8
     assert prefixes.of(replace(LATER, prefix_job=jobs[0])) is not None
     prefixes.drop(1000)
     assert prefixes.rows == 0
