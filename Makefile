@@ -6,9 +6,6 @@ MODEL := .funcnet/models/smollm2-135m-instruct
 ADVERSARIES := int4-weights+other-model-text,int6-weights+wrong-seed,fp8-weights+wrong-temperature,int8-weights+wrong-top-p,int4-one-layer+lossy-speculation,int8-one-layer+low-rank,low-rank-attention+kv-fp8,kv-int8+kv-int8-past,sliding-window+smaller-model,fewer-layers+swapped-layers,other-job+early-exit,cached-answer+constant-row,few-tokens+few-channels,shifted-rows+other-input,truncated-evidence+oversized-evidence,other-list+wrong-seed
 # Verifiers that cheat in their duties, one or two at a time.
 LAZY := passes-all+decides-nothing,passes-all+skips,copies
-# A network is waited for most of the time, so the tests that start one run beside the others.
-PYTEST := mkdir -p .funcnet; nice .venv/bin/pytest --ignore tests/network --ignore tests/funcnet > .funcnet/test.log 2>&1 & others=$$!; trap "kill $$others" INT TERM; \
-	.venv/bin/pytest tests/network tests/funcnet; code=$$?; wait $$others || code=1; cat .funcnet/test.log; exit $$code
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
@@ -62,7 +59,7 @@ test: setup ## check formats and types, run every test
 	@forge fmt --check contracts
 	@forge test
 	@FOUNDRY_PROFILE=gas FORGE_SNAPSHOT_CHECK=true forge test
-	@$(PYTEST)
+	@.venv/bin/pytest
 
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test

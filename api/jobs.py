@@ -255,9 +255,11 @@ class Jobs:
         prompt, limit = len(spec.prompt), spec.max_tokens
         best = self.router.choose(spec.model_id, spec.layers, prompt, limit, passed_over, spec.wish)
         known = self.router.still(spec.model_id, prefix.route, spec.wish) if prefix.tokens else None
-        if known and sum(stage.cost(prompt, limit, prefix.tokens) for stage in known) <= sum(stage.cost(prompt, limit) for stage in best):
-            return known, prefix
-        return best, NOTHING
+
+        def worth(route: list[StageOffer], cached: int = 0) -> tuple[int, int]:
+            return sum(spec.wish.rank(stage.stop.provider) for stage in route), sum(stage.cost(prompt, limit, cached) for stage in route)
+
+        return (known, prefix) if known and worth(known, prefix.tokens) <= worth(best) else (best, NOTHING)
 
     async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""

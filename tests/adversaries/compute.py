@@ -137,7 +137,7 @@ def replace_cache(executor: StageExecutor, layer: Callable[[], DynamicLayer]) ->
     """Give the executor's sessions another kind of cache layer."""
     honest = executor.open_session
 
-    def open_session(rows: int = 0) -> SessionState:
+    def open_session(rows: int = 0, apart: bool = False) -> SessionState:
         session = honest(rows)
         session.cache.layers = [layer() if i in executor.stage.layers else kept for i, kept in enumerate(session.cache.layers)]
         return session

@@ -27,8 +27,11 @@ from protocol.settings import ProviderSettings
 from protocol.trees import RowTree
 from protocol.typed import Signed
 from protocol.wire import BatchAsk, BatchReply, EvidenceHead, Frame, OpenReply, OpenRequest
+from provider import server as server_module
 from provider import session as session_module
 from provider.app import serve
+from provider.evidence import SessionFiles
+from provider.prefixes import Kept
 from provider.server import StageServer
 from provider.session import StageSession
 from tests.adversaries.compute import COMPUTE
@@ -38,7 +41,11 @@ LATE_SECONDS = 5
 
 
 def _computing(name: str) -> Lie:
-    return lambda server: COMPUTE[name](server.executor)
+    def tamper(server: StageServer) -> None:
+        COMPUTE[name](server.executor)
+        server.prefixes.possible = server.executor.forks
+
+    return tamper
 
 
 def _outputs(server: StageServer, change: Callable[[SessionState, int, torch.Tensor, StageOutput], StageOutput]) -> None:
@@ -261,6 +268,23 @@ def _other_input(session: StageSession) -> None:
     log.append, session.attach, session.receive = append, attach_apart, receive_other  # type: ignore[method-assign]
 
 
+def _other_prefix(server: StageServer) -> None:
+    """Answer for other rows in than the neighbour sent earlier, where an earlier job's are used again."""
+    honest = server_module.take_over
+
+    def take_over(kept: Kept, files: SessionFiles, *rest: Any) -> None:
+        first_rows = kept.files.first_rows
+
+        def changed(count: int) -> tuple[list[bytes], list[bytes]]:
+            rows_in, rows_out = first_rows(count)
+            return [bytes(len(rows_in[0])), *rows_in[1:]], rows_out
+
+        kept.files.first_rows = changed  # type: ignore[method-assign]
+        honest(kept, files, *rest)
+
+    server_module.take_over = take_over
+
+
 def _truncated(_: int, messages: list[bytes]) -> list[bytes]:
     """Half of the rows, under a head that says so."""
     head = msgspec.json.decode(messages[0], type=EvidenceHead)
@@ -292,6 +316,7 @@ LIES: dict[str, Lie] = {
     "other-list": _shows_other_list,
     "two-receipts": _two_receipts,
     "other-input": _sessions(_other_input),
+    "other-prefix": _other_prefix,
     "refuses-evidence": _refuse_evidence,
     "truncated-evidence": _evidence(_truncated),
     "oversized-evidence": _evidence(lambda _, messages: [*messages, bytes(1 << 22)]),

@@ -24,10 +24,23 @@ def client(network: Network) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
 
 
+USUAL: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def usual(network: Network) -> None:
+    """The stages that the tests here break serve the story, also after another that stood in for one has its rows."""
+    USUAL["provider"] = {"order": [network.address(f"provider-{i}") for i in (1, 2, 3)]}
+
+
+def tell(client: openai.OpenAI, **options: Any) -> Any:
+    return ask(client, messages=STORY, extra_body=USUAL, **options)
+
+
 @pytest.fixture(scope="module")
 def story(client: openai.OpenAI) -> list[int]:
     """The tokens of the story when nothing breaks."""
-    return list(extra(ask(client, messages=STORY, max_tokens=60))["token_ids"])
+    return list(extra(tell(client, max_tokens=60))["token_ids"])
 
 
 def job_of(network: Network, job_id: str) -> dict[str, Any]:
@@ -54,7 +67,7 @@ def tell_story(client: openai.OpenAI, at: int, then: Any) -> tuple[str, dict[str
     """Stream the story and do something after ``at`` chunks; (job id, what the last chunk says)."""
     told: dict[str, Any] = {}
     job_id = ""
-    for count, chunk in enumerate(ask(client, messages=STORY, max_tokens=60, stream=True)):
+    for count, chunk in enumerate(tell(client, max_tokens=60, stream=True)):
         job_id = chunk.id.removeprefix("chatcmpl-")
         if count == at:
             then()
@@ -146,7 +159,7 @@ def test_provider__lies_about_its_roots__both_sides_of_the_link_are_replaced_and
     network.restart_provider("provider-1", adversary="commits-to-others")
 
     def lied_to() -> dict[str, Any] | None:
-        told = extra(ask(client, messages=STORY, max_tokens=12))
+        told = extra(tell(client, max_tokens=12))
         return told if liar in told["replaced"] else None
 
     try:
@@ -180,8 +193,8 @@ def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_r
     network: Network, client: openai.OpenAI
 ) -> None:
     agent, leaves = network.supervisor.processes["provider-2"], network.address("provider-2")
-    expected = extra(ask(client, messages=STORY, max_tokens=250))["token_ids"]
-    stream = ask(client, messages=STORY, max_tokens=250, stream=True)
+    expected = extra(tell(client, max_tokens=250))["token_ids"]
+    stream = tell(client, max_tokens=250, stream=True)
     job_id = next(stream).id.removeprefix("chatcmpl-")
     next(stream)
     network.supervisor.signal("provider-2", signal.SIGTERM)
@@ -217,7 +230,7 @@ def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_f
     network.supervisor.kill("spare")
     try:
         with pytest.raises(openai.APIError, match="nobody can stand in") as caught:
-            for chunk in ask(client, messages=STORY, max_tokens=60, stream=True):
+            for chunk in tell(client, max_tokens=60, stream=True):
                 seen.append(chunk)
                 if len(seen) == 40:
                     network.supervisor.kill("provider-2")
@@ -242,7 +255,7 @@ def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_f
 def test_gateway__killed_in_mid_stream__bills_what_came_once_it_is_back(network: Network, client: openai.OpenAI) -> None:
     seen: list[Any] = []
     with pytest.raises((openai.APIError, httpx2.HTTPError)):
-        for chunk in ask(client, messages=STORY, max_tokens=60, stream=True):
+        for chunk in tell(client, max_tokens=60, stream=True):
             seen.append(chunk)
             if len(seen) == 20:
                 network.supervisor.kill("gateway")

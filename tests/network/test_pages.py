@@ -56,11 +56,18 @@ def test_chat__answer__streams_shows_its_cost_and_becomes_verified(page: Page, n
     page.fill("#tokens", "30")
     page.fill("#temperature", "0")
     say(page, "Name three colours.")
-    answer = page.locator(".turn.assistant")
     expect(page.locator("#stop")).to_be_visible()
-    expect(answer.locator(".cost")).to_contain_text("FUNC", timeout=60_000)
-    expect(answer.locator(".text")).not_to_be_empty()
-    expect(answer.locator(".badge")).to_have_attribute("data-status", "verified", timeout=90_000)
+    # Of stages that have served much not every epoch is drawn from, and an answer of one that is not stays anchored.
+    for turns in range(1, 7):
+        answer = page.locator(".turn.assistant").last
+        expect(answer.locator(".cost")).to_contain_text("FUNC", timeout=60_000)
+        expect(answer.locator(".text")).not_to_be_empty()
+        expect(answer.locator(".badge")).to_have_attribute("data-status", re.compile("anchored|verified"), timeout=60_000)
+        page.wait_for_timeout(20_000)
+        if answer.locator(".badge").get_attribute("data-status") == "verified":
+            break
+        say(page, f"Name {turns + 3} others.")
+    expect(answer.locator(".badge")).to_have_attribute("data-status", "verified")
     page.screenshot(path=SHOTS / "chat-light.png")
     answer.locator(".badge").click()
     expect(page.locator("#receipt-body tbody tr")).to_have_count(3)
@@ -70,7 +77,7 @@ def test_chat__answer__streams_shows_its_cost_and_becomes_verified(page: Page, n
     page.screenshot(path=SHOTS / "receipt.png")
     page.click("#close")
     page.reload()
-    expect(page.locator(".turn")).to_have_count(2)
+    expect(page.locator(".turn")).to_have_count(2 * turns)
     page.click("#theme")
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.reload()
