@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError
 from inference.loader import ForeignLayer, LoadedStage
-from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Slab, packing, packs, rotates_by_length
+from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
 
 CERTIFYING_ROWS, LEAST_ROWS = 12, 256
 
@@ -64,8 +64,8 @@ class StageExecutor:
     stage: LoadedStage
     packed: bool = field(default=False, init=False)
     """Whether steps of several sessions run in one pass, as ``pack`` has found possible."""
-    _slabs: dict[int, dict[int, Slab]] = field(default_factory=dict, init=False)
-    """Where sessions keep their keys and values, by layer and rows."""
+    _slabs: dict[int, Slab] = field(default_factory=dict, init=False)
+    """Where sessions keep their keys and values, by how many rows there is room for."""
     _inject: torch.Tensor | None = field(default=None, init=False)
     _captured: torch.Tensor | None = field(default=None, init=False)
     _final: torch.Tensor | None = field(default=None, init=False)
@@ -115,8 +115,8 @@ class StageExecutor:
         """A new, empty KV cache with room for so many rows before it has to grow, ``apart`` from those of other sessions if it is to be kept and not
         run; layers that this stage does not own hold nothing, so that layer indices stay true."""
         cache = StageCache(config=self.stage.model.config)
-        slabs = [None if apart or not self.packed else self._slabs.setdefault(i, {}) for i in range(len(cache.layers))]
-        own = [GrowingLayer(rows, slabs[i]) if type(layer) is DynamicLayer else layer for i, layer in enumerate(cache.layers)]
+        room = Room(rows, self._slabs if self.packed and not apart else None)
+        own = [GrowingLayer(i, room) if type(layer) is DynamicLayer else layer for i, layer in enumerate(cache.layers)]
         cache.layers = [layer if i in self.stage.layers else DummyLayer() for i, layer in enumerate(own)]
         return SessionState(cache)
 
@@ -218,7 +218,7 @@ class StageExecutor:
         ends = [[(long, inputs[0][i : i + 1 or None]), (short, inputs[1][i : i + 1 or None])] for i in (-2, -1)]
         found: dict[int, list[torch.Tensor]] = {id(long): [], id(short): []}
         for work in (*parts, *ends):
-            pack = Pack([(session.cache, len(rows)) for session, rows in work])
+            pack = Pack([(session.cache, len(rows)) for session, rows in work], least=2)
             for (session, _), out in zip(work, self._run_packed(work, pack), strict=True):
                 found[id(session)].append(out.rows)
         return [torch.cat(rows) for rows in found.values()], pack.windows

@@ -18,70 +18,94 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 PACKED, KERNEL = "packed", "sdpa"
 """The name under which it is registered, and the kernel that it calls for each session."""
-SLOTS, MOST_SPREAD = 4, 2
-"""Slots that a slab has at first; and how many slots a kernel may look at for each session that is in the pass."""
+SLOTS, LEAST_TOGETHER, MOST_SPREAD = 4, 4, 2
+"""Slots that a slab has at first; how many sessions one kernel is worth its bookkeeping for; and how many slots it may look at for each of them."""
 
 
 class Slab:
-    """Keys and values of many sessions at one layer, [slots, heads, rows, d] each, so that one kernel reaches all of them.
+    """Keys and values of many sessions, for each layer [slots, heads, rows, d], so that one kernel reaches all of them.
 
     A slot is zero beyond what its session has written: a kernel multiplies what it masks by zero, and what is no number stays none. Slots are taken
     on the compute thread, and given back on any.
     """
 
     def __init__(self, rows: int, slots: int = SLOTS) -> None:
-        self.rows, self._slots = rows, slots
-        self.states: list[torch.Tensor] = []
-        self._free: list[int] = []
+        self.rows, self.slots = rows, slots
+        self.states: dict[int, list[torch.Tensor]] = {}
+        self._free = list(range(slots))
         self._used: dict[int, int] = {}
         """Rows that were written in free slots."""
         self._lock = threading.Lock()
 
-    def take(self, like: tuple[torch.Tensor, torch.Tensor]) -> int:
-        """The lowest free slot; there are twice as many where none is. ``like``: keys and values whose shape and dtype are meant."""
+    def at(self, layer: int, like: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+        """A layer's keys and values; ``like``: some of them, whose heads, width and dtype are meant."""
+        if layer not in self.states:
+            self.states[layer] = [states.new_zeros(self.slots, states.shape[1], self.rows, states.shape[3]) for states in like]
+        return self.states[layer]
+
+    def take(self) -> int:
+        """The lowest free slot; there are twice as many where none is."""
         with self._lock:
             if not self._free:
-                held = len(self.states[0]) if self.states else 0
-                room = [states.new_zeros(max(self._slots, 2 * held), states.shape[1], self.rows, states.shape[3]) for states in like]
-                for new, old in zip(room, self.states, strict=False):
-                    new[:held] = old
-                self.states, self._free = room, list(range(held, len(room[0])))
+                self._free, self.slots = list(range(self.slots, 2 * self.slots)), 2 * self.slots
+                self.states = {layer: [torch.cat([old, torch.zeros_like(old)]) for old in states] for layer, states in self.states.items()}
             slot = min(self._free)
             self._free.remove(slot)
-            for states in self.states:
-                states[slot, :, : self._used.get(slot, 0)] = 0
-            return slot
+            used = self._used.pop(slot, 0)
+        for layer in self.states.values():
+            for states in layer:
+                states[slot, :, :used] = 0
+        return slot
 
     def give(self, slot: int, used: Sequence[int]) -> None:
         """Take a slot back, of which rows were written up to ``used[0]``; the memory, too, once no session has one."""
         with self._lock:
             self._free.append(slot)
             self._used[slot] = used[0]
-            if len(self._free) == len(self.states[0]):
-                self.states, self._free, self._used = [], [], {}
+            if len(self._free) == self.slots:
+                self.states, self._used = {}, {}
+
+
+class Room:
+    """One session's place: a slot in a slab with room for ``rows``, or in a larger one where that is full. ``slabs``: those that it shares with
+    others, by rows; without them, or for ``batch`` sequences at once, it has one to itself."""
+
+    def __init__(self, rows: int, slabs: dict[int, Slab] | None = None) -> None:
+        self.rows, self.slabs, self.batch = rows, slabs, 1
+        self.slab: Slab | None = None
+        self.slot = 0
+        self._used = [0]
+        self._give: weakref.finalize[Any, Any] | None = None
+
+    def reserve(self, rows: int) -> Slab:
+        """Have room for so many rows."""
+        self._used[0] = max(self._used[0], rows)
+        if self.slab is not None and rows <= self.slab.rows:
+            return self.slab
+        wanted = max(self.rows, rows if self.slab is None else 2 * rows)
+        if self.slabs is None:
+            slab = Slab(wanted, self.batch)
+        else:
+            wanted = 1 << (wanted - 1).bit_length()
+            slab = self.slabs.setdefault(wanted, Slab(wanted))
+        slot = slab.take()
+        if self.slab is not None and self._give is not None:
+            for layer, (keys, values) in self.slab.states.items():
+                for new, old in zip(slab.at(layer, (keys, values)), (keys, values), strict=True):
+                    new[slot : slot + self.batch, :, : self.slab.rows] = old[self.slot : self.slot + self.batch]
+            self._give()
+        self.slab, self.slot = slab, slot
+        self._give = weakref.finalize(self, slab.give, slot, self._used)
+        self._give.atexit = False
+        return slab
 
 
 class GrowingLayer(DynamicLayer):
-    """A layer's keys and values [b, heads, n, d] with room for ``rows``, or twice as many where that is full; DynamicLayer copies all for each row.
+    """A layer's keys and values [b, heads, n, d] in its session's room; DynamicLayer copies all for each row."""
 
-    ``slabs``: where a session, of batch 1, has a slot beside others, by rows; without them it has a slab of its own.
-    """
-
-    def __init__(self, rows: int, slabs: dict[int, Slab] | None = None) -> None:
-        self.rows, self.slabs = rows, slabs
-        self.slab: Slab | None = None
-        self.slot, self.batch = 0, 1
-        self._length = [0]
-        self._give: weakref.finalize[Any, Any] | None = None
+    def __init__(self, layer: int, room: Room) -> None:
+        self.layer, self.room, self.length = layer, room, 0
         super().__init__()
-
-    @property
-    def length(self) -> int:
-        return self._length[0]
-
-    @length.setter
-    def length(self, rows: int) -> None:
-        self._length[0] = rows
 
     @property  # type: ignore[override]
     def keys(self) -> torch.Tensor | None:
@@ -99,41 +123,23 @@ class GrowingLayer(DynamicLayer):
     def values(self, states: torch.Tensor | None) -> None: ...
 
     def _view(self, which: int) -> torch.Tensor | None:
-        return None if self.slab is None else self.slab.states[which][self.slot : self.slot + self.batch, :, : self.length]
+        room = self.room
+        held = None if room.slab is None else room.slab.states.get(self.layer)
+        return None if held is None else held[which][room.slot : room.slot + room.batch, :, : self.length]
 
     def get_seq_length(self) -> int:
         return self.length
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        past, end = self.length, self.length + key_states.shape[-2]
-        self.reserve(end, (key_states, value_states))
-        assert self.slab is not None
-        for states, new in zip(self.slab.states, (key_states, value_states), strict=True):
-            states[self.slot : self.slot + self.batch, :, past:end] = new
-        self.length = end
-        keys, values = self.keys, self.values
-        assert keys is not None and values is not None
+        if not self.is_initialized:
+            self.room.batch, self.is_initialized = key_states.shape[0], True
+        past, self.length = self.length, self.length + key_states.shape[-2]
+        room = self.room
+        held = room.reserve(self.length).at(self.layer, (key_states, value_states))
+        keys, values = (states[room.slot : room.slot + room.batch, :, : self.length] for states in held)
+        keys[:, :, past:] = key_states
+        values[:, :, past:] = value_states
         return keys, values
-
-    def reserve(self, rows: int, like: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Have room for so many rows."""
-        if self.slab is not None and rows <= self.slab.rows:
-            return
-        wanted, self.batch = max(self.rows, rows if self.slab is None else 2 * rows), like[0].shape[0]
-        if self.slabs is None:
-            slab = Slab(wanted, self.batch)
-        else:
-            wanted = 1 << (wanted - 1).bit_length()
-            slab = self.slabs.setdefault(wanted, Slab(wanted))
-        slot, old, self.is_initialized = slab.take(like), (self.keys, self.values), True
-        for states, kept in zip(slab.states, old, strict=True):
-            if kept is not None:
-                states[slot : slot + self.batch, :, : self.length] = kept
-        if self._give is not None:
-            self._give()
-        self.slab, self.slot = slab, slot
-        self._give = weakref.finalize(self, slab.give, slot, self._length)
-        self._give.atexit = False
 
     def copy(self, other: "GrowingLayer", count: int) -> None:
         """Take the first ``count`` rows of another layer's cache into this one, which is empty."""
@@ -156,14 +162,15 @@ class Together:
     seen: int
     mask: torch.Tensor
 
-    def states(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+    def states(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
         """Write the keys and values [1, heads, total, d]; the queries [slots, heads, 1, d], and keys and values of all slots."""
-        for states, new in zip(self.slab.states, (key, value), strict=True):
+        held = self.slab.at(layer, (key, value))
+        for states, new in zip(held, (key, value), strict=True):
             states[self.slots, :, self.past] = new[0].transpose(0, 1)[self.rows]
         own = query[0].transpose(0, 1)[self.rows]
         queries = query.new_zeros(self.end - self.first, *own.shape[1:])
         queries[self.slots - self.first] = own
-        return [queries[:, :, None], *(states[self.first : self.end, :, : self.seen] for states in self.slab.states)]
+        return [queries[:, :, None], *(states[self.first : self.end, :, : self.seen] for states in held)]
 
     def own(self, out: torch.Tensor) -> Iterable[torch.Tensor]:
         """Each part's of what comes out, [slots, 1, heads, d]."""
@@ -172,46 +179,46 @@ class Together:
 
 @dataclass
 class Pack:
-    """What one pass holds: each session's cache and how many rows it adds. ``windows``: the sliding window that each layer asked for."""
+    """What one pass holds: each session's cache and how many rows it adds. ``least``: sessions that one kernel is used for; ``windows``: the sliding
+    window that each layer asked for."""
 
     parts: list[tuple[DynamicCache, int]]
+    least: int = LEAST_TOGETHER
     windows: dict[int, int | None] = field(default_factory=dict)
-    _masks: dict[tuple[tuple[int, int], ...], tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    _together: list[Together] | None = None
 
-    def together(self, layer: int, like: tuple[torch.Tensor, torch.Tensor]) -> list[Together]:
-        """The sessions at a layer that one kernel can serve, their rows counted as there already."""
-        lying: dict[int, tuple[Slab, list[tuple[int, GrowingLayer, int]]]] = {}
+    def together(self, layer: int, device: torch.device) -> list[Together]:
+        """The sessions that one kernel can serve at a layer; their rows count as there already."""
+        if not isinstance(self.parts[0][0].layers[layer], GrowingLayer):
+            return []
+        if self._together is None:
+            self._together = list(self._find(layer, device))
+        for together in self._together:
+            for i in together.parts:
+                own = self.parts[i][0].layers[layer]
+                assert isinstance(own, GrowingLayer)
+                own.length += 1
+                own.is_initialized = True
+        return self._together
+
+    def _find(self, layer: int, device: torch.device) -> Iterator[Together]:
+        lying: dict[Slab, list[tuple[int, GrowingLayer, int]]] = {}
         at = 0
         for i, (cache, count) in enumerate(self.parts):
             own = cache.layers[layer]
             if count == 1 and isinstance(own, GrowingLayer):
-                own.reserve(own.length + 1, like)
-                assert own.slab is not None
-                lying.setdefault(id(own.slab), (own.slab, []))[1].append((i, own, at))
+                lying.setdefault(own.room.reserve(own.length + 1), []).append((i, own, at))
             at += count
-        groups = [(slab, members) for slab, members in lying.values() if len(members) > 1]
-        return [self._group(slab, members) for slab, members in groups if _spread(members) <= MOST_SPREAD * len(members)]
-
-    def _group(self, slab: Slab, members: list[tuple[int, GrowingLayer, int]]) -> Together:
-        places = tuple((own.slot, own.length) for _, own, _ in members)
-        first, end = min(places)[0], max(places)[0] + 1
-        seen = max(past for _, past in places) + 1
-        if places not in self._masks:  # all layers have them alike, unless a session was moved
-            device = slab.states[0].device
-            slots, past = torch.tensor(places, device=device).T
+        for slab, members in lying.items():
+            slots, past = [own.room.slot for _, own, _ in members], [own.length for _, own, _ in members]
+            first, end, seen = min(slots), max(slots) + 1, max(past) + 1
+            if len(members) < self.least or end - first > MOST_SPREAD * len(members):
+                continue
+            rows, own_slots, own_past = (torch.tensor(values, device=device) for values in ([at for _, _, at in members], slots, past))
             sees = torch.zeros(end - first, dtype=torch.int64, device=device)  # one that has no part sees a key, for no kernel can see none
-            sees[slots - first] = past
+            sees[own_slots - first] = own_past
             mask = (torch.arange(seen, device=device) <= sees[:, None])[:, None, None]
-            self._masks[places] = torch.tensor([at for _, _, at in members], device=device), slots, past, mask
-        rows, slots, past, mask = self._masks[places]
-        for _, own, _ in members:
-            own.length += 1
-        return Together(slab, [i for i, _, _ in members], rows, slots, past, first, end, seen, mask)
-
-
-def _spread(members: list[tuple[int, GrowingLayer, int]]) -> int:
-    slots = [own.slot for _, own, _ in members]
-    return max(slots) - min(slots) + 1
+            yield Together(slab, [i for i, _, _ in members], rows, own_slots, own_past, first, end, seen, mask)
 
 
 _pack: ContextVar[Pack] = ContextVar("pack")
@@ -252,8 +259,8 @@ def _attend(
     pack, kernel = _pack.get(), ALL_ATTENTION_FUNCTIONS[KERNEL]
     window = pack.windows[module.layer_idx] = options.get("sliding_window")
     found: dict[int, torch.Tensor] = {}
-    for together in pack.together(module.layer_idx, (key, value)) if window is None else ():
-        out = kernel(module, *together.states(query, key, value), together.mask, **options)[0]
+    for together in pack.together(module.layer_idx, query.device) if window is None else ():
+        out = kernel(module, *together.states(module.layer_idx, query, key, value), together.mask, **options)[0]
         found |= dict(zip(together.parts, together.own(out), strict=True))
     counts = [count for _, count in pack.parts]
     for i, (q, k, v) in enumerate(zip(*(states.split(counts, dim=2) for states in (query, key, value)), strict=True)):

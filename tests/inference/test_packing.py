@@ -14,7 +14,7 @@ from inference.compare import Verdict, findings, judge
 from inference.executor import SessionState, StageExecutor
 from inference.honest import encode
 from inference.loader import load_stage
-from inference.packing import GrowingLayer
+from inference.packing import LEAST_TOGETHER, GrowingLayer
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
 from protocol.units import LayerRange
@@ -101,19 +101,19 @@ def test_slots__left_with_what_is_no_number__are_clean_for_the_next(llama: Path)
     """A kernel looks at slots beyond what their sessions wrote; what somebody left there may reach nobody."""
     stage = stage_of(llama)
     assert stage.pack()
-    stays, leaves = stage.open_session(), stage.open_session()
-    stage.step([(stays, tokens_of(3)), (leaves, tokens_of(9))])
+    stay, leaves = [stage.open_session() for _ in range(LEAST_TOGETHER)], stage.open_session()
+    stage.step([*((session, tokens_of(3)) for session in stay), (leaves, tokens_of(9))])
     held: list[Any] = list(leaves.cache.layers)
     with torch.inference_mode():
         for layer in held:
             layer.keys.fill_(torch.nan)
             layer.values.fill_(torch.inf)
-    slots = [layer.slot for layer in held]
+    slot = held[0].room.slot
     del leaves, held, layer
     new, alone = stage.open_session(), stage.open_session()
     stage.step([(new, tokens_of(2))])
-    assert [getattr(layer, "slot", None) for layer in new.cache.layers] == slots
-    together = stage.step([(stays, tokens_of(1)), (new, tokens_of(1))])[1]
+    assert {layer.room.slot for layer in new.cache.layers if isinstance(layer, GrowingLayer)} == {slot}
+    together = stage.step([(session, tokens_of(1)) for session in (*stay, new)])[-1]
     stage.forward(alone, tokens_of(2))
     torch.testing.assert_close(together.rows, stage.forward(alone, tokens_of(1)).rows, rtol=1e-4, atol=1e-5)
 
@@ -134,7 +134,7 @@ def test_slabs__more_sessions_and_rows_than_there_was_room_for__each_goes_on_as_
         found = stage.step([(session, token) for session in sessions])
         for out, own in zip(found, alone, strict=True):
             torch.testing.assert_close(out.rows, stage.forward(own, token).rows, rtol=1e-4, atol=1e-5)
-    slabs = [slab for slabs in stage._slabs.values() for slab in slabs.values()]
+    slabs = list(stage._slabs.values())
     assert any(slab.states for slab in slabs)
     del sessions, alone, session, own, found, out
     assert not any(slab.states for slab in slabs)
