@@ -200,7 +200,7 @@ class Jobs:
     meters: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(Meter))
     """By model."""
     prefixes: Prefixes = field(default_factory=Prefixes)
-    layer_counts: dict[bytes, int] = field(default_factory=dict)
+    _registered: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
     async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Begun:
         """Start a job and wait for its first text: what fails before that is tried on other stages, and else a status. Raises ApiError."""
@@ -302,8 +302,8 @@ class Jobs:
 
     def describe(self, model: TextModel) -> dict[str, Any]:
         """What is known of a model: OpenAI's fields, then what its stages ask and who they are. Prices in FUNC per million tokens, of the cheapest
-        stages in float32; None where no stages cover it. Blocks on the node. Raises Unavailable."""
-        registered = struct_values("ModelRegistry", "model", self.chain.call("ModelRegistry", "model", model.model_id))
+        stages in float32; None where no stages cover it. May block on the node. Raises ApiError, or Unavailable where nothing is known yet."""
+        registered = self.registered(model.model_id)
         offers = self.router.offers(model.model_id)
         try:
             route = self.router.choose(model.model_id, LayerRange(0, registered["layerCount"]), 1, 1)
@@ -324,13 +324,17 @@ class Jobs:
             "tokens_per_second": self.meters[model.name].rate(),
         }
 
+    def registered(self, model_id: bytes) -> dict[str, Any]:
+        """What the chain has of a model, looked at once: the parts that are used here stay as they are. Raises ApiError or Unavailable."""
+        if model_id not in self._registered:
+            found = struct_values("ModelRegistry", "model", self.chain.call("ModelRegistry", "model", model_id))
+            if not found["layerCount"]:
+                raise ApiError(f"model {model_id.hex()[:16]} is listed here but not registered on chain")
+            self._registered[model_id] = found
+        return self._registered[model_id]
+
     def layer_count(self, model_id: bytes) -> int:
-        if model_id not in self.layer_counts:
-            self.layer_counts[model_id] = int(self.chain.call("ModelRegistry", "model", model_id)[2])
-        if not self.layer_counts[model_id]:
-            del self.layer_counts[model_id]
-            raise ApiError(f"model {model_id.hex()[:16]} is listed here but not registered on chain")
-        return self.layer_counts[model_id]
+        return int(self.registered(model_id)["layerCount"])
 
 
 def _grammar(model: TextModel, sampling: SamplingParameters) -> Grammar | None:
