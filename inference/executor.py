@@ -133,7 +133,8 @@ class StageExecutor:
     @property
     def forks(self) -> bool:
         """Whether the beginning of a session's state can be told from its end: not where a layer keeps a window or a sum of what it has seen."""
-        return self.packed and all(isinstance(self.open_session().cache.layers[i], GrowingLayer) for i in self.stage.layers)
+        layers = self.open_session().cache.layers
+        return self.packed and all(isinstance(layers[i], GrowingLayer) for i in self.stage.layers)
 
     def kv_row_bytes(self) -> int:
         """What a row's keys and values take on this stage, as a session shows that holds one. Layers with a state of fixed size count nothing."""
