@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 import structlog
 import uvicorn
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg import Error as DatabaseError
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
 from api.anchors import Anchors
@@ -186,13 +188,29 @@ def _add_error_shapes(app: FastAPI) -> None:
     async def unavailable(_: Request, error: Exception) -> JSONResponse:
         return shaped(NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable"))
 
-    @app.middleware("http")
-    async def stamp(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        response = await proceed(request)
-        response.headers["x-request-id"] = request.headers.get("x-request-id", f"req_{uuid.uuid4().hex}")
-        response.headers["openai-processing-ms"] = str(int((time.perf_counter() - started) * 1000))
-        return response
+    app.add_middleware(Stamp)
+
+
+class Stamp:
+    """Adds a request id and the time taken to each answer's headers. Plain ASGI: what wraps requests would hide from them that the client left."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, name = time.perf_counter(), Headers(scope=scope).get("x-request-id", f"req_{uuid.uuid4().hex}")
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = name
+                headers["openai-processing-ms"] = str(int((time.perf_counter() - started) * 1000))
+            await send(message)
+
+        await self.app(scope, receive, stamped)
 
 
 def main() -> None:

@@ -300,7 +300,7 @@ def test_provider__asked_for__serves_and_the_others_do_not(network: Network, cli
     [
         ({"max_price": {"prompt": 299}}, "prompt tokens cost 300"),
         ({"quantizations": ["bf16"]}, "no provider offers any layers"),
-        ({"only": ["0x" + "11" * 20]}, r"5 provider\(s\) are left out"),
+        ({"only": ["0x" + "11" * 20]}, r"6 provider\(s\) are left out"),
     ],
 )
 def test_provider__nobody_fits__is_503_with_the_reason(network: Network, client: openai.OpenAI, wish: dict[str, Any], words: str) -> None:
