@@ -189,7 +189,7 @@ class Pack:
 
     def together(self, layer: int, device: torch.device) -> list[Together]:
         """The sessions that one kernel can serve at a layer; their rows count as there already."""
-        if not isinstance(self.parts[0][0].layers[layer], GrowingLayer):
+        if type(self.parts[0][0].layers[layer]) is not GrowingLayer:  # one that does more at each row has to do it for each
             return []
         if self._together is None:
             self._together = list(self._find(layer, device))

@@ -14,7 +14,7 @@ from inference.compare import Verdict, findings, judge
 from inference.executor import SessionState, StageExecutor
 from inference.honest import encode
 from inference.loader import load_stage
-from inference.packing import LEAST_TOGETHER, GrowingLayer
+from inference.packing import LEAST_TOGETHER, GrowingLayer, Room
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
 from protocol.units import LayerRange
@@ -200,7 +200,7 @@ def test_pack__model_with_state_of_another_kind__is_refused_and_goes_on_as_befor
 
     def open_session(rows: int = 64) -> SessionState:
         session = honest(rows)
-        session.cache.layers = [Fading(rows) for _ in session.cache.layers]
+        session.cache.layers = [Fading(i, Room(rows)) for i in range(len(session.cache.layers))]
         return session
 
     stage.open_session = open_session  # type: ignore[method-assign]
