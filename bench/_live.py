@@ -41,6 +41,7 @@ class Stream:
     tokens: list[int] = field(default_factory=list)
     replaced: int = 0
     fault: str = ""
+    ended: float = 0.0
 
     @property
     def first(self) -> float:
@@ -71,6 +72,7 @@ def ask(network: Network, question: str, max_tokens: int, leave_after: int | Non
                 break
     except openai.APIError as error:
         stream.fault = str(error)
+    stream.ended = time.monotonic()
     return stream
 
 
