@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import openai
 
@@ -54,13 +55,14 @@ class Stream:
 
 
 def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None) -> Stream:
-    """Stream a greedy answer; go away after so many chunks, where a number is given."""
+    """Stream a greedy answer by the stages that are planned first, not by spares that have such a prompt's rows; go away after so many chunks,
+    where a number is given."""
+    usual = {"provider": {"order": [network.address(plan.name) for plan in network.plans[:3]]}}
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=300)
     stream = Stream(time.monotonic())
     try:
-        chunks = client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=max_tokens, temperature=0, stream=True
-        )
+        messages: Any = [{"role": "user", "content": question}]
+        chunks = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=max_tokens, temperature=0, stream=True, extra_body=usual)
         for chunk in chunks:
             told = (chunk.model_extra or {}).get("function_network")
             if told:
