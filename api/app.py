@@ -106,9 +106,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.get("/v1/models/{name:path}")
     def one_model(name: str, _: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-        if name not in models:
-            raise NoSuchModel(f"model {name!r} is not listed here; known: {', '.join(models)}", "model", "model_not_found")
-        return jobs.describe(models[name])
+        return jobs.describe(models.named(name))
 
     @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
     async def add_model(request: schema.ModelRequest) -> dict[str, Any]:

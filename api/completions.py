@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from api import ClientGone, NoCredit, NoRoute, NoSuchModel, schema
+from api import ClientGone, NoCredit, schema
 from api.cover import Cover
 from api.jobs import Begun, Job, Jobs
 from api.keys import ApiKey
@@ -94,22 +94,15 @@ class Completions:
 
         @router.post("/v1/chat/completions")
         async def chat(http: Request, request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model = self._model(request.model, key)
+            model = self.models.named(request.model, key.models)
             return await self._answer(http, request, key, model, lambda: model.encode_chat([m.plain() for m in request.messages]), ChatShape())
 
         @router.post("/v1/completions")
         async def text(http: Request, request: schema.TextRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model = self._model(request.model, key)
+            model = self.models.named(request.model, key.models)
             return await self._answer(http, request, key, model, lambda: model.encode(request.one_prompt()), TextShape())
 
         return router
-
-    def _model(self, name: str, key: ApiKey) -> TextModel:
-        """Raises NoSuchModel for one that is not listed, or not for this key."""
-        model = self.models.get(name)
-        if model is None or (key.models is not None and name not in key.models):
-            raise NoSuchModel(f"model {name!r} is not listed here; known: {', '.join(self.models)}", "model", "model_not_found")
-        return model
 
     async def _answer(
         self, http: Request, request: schema.SamplingRequest, key: ApiKey, model: TextModel, prompt: Callable[[], list[int]], shape: Shape
@@ -119,7 +112,7 @@ class Completions:
         if request.stream:
             events = self._events(begun, shape, request.with_usage)
             return StreamingResponse(events, media_type="text/event-stream", headers={**left, "cache-control": "no-store"})
-        text = await while_connected(http, _rest(begun))
+        text = await while_connected(http, self._rest(begun))
         return JSONResponse(shape.whole(begun.job, text), headers=left)
 
     async def _begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: schema.SamplingRequest) -> Begun:
@@ -129,6 +122,13 @@ class Completions:
             await self.cover.refresh_credit(key.payer)
             return await self.jobs.begin(key, model, prompt, request)
 
+    async def _rest(self, begun: Begun) -> str:
+        """All of the text. Raises NoRoute where a stage broke off."""
+        try:
+            return "".join([piece async for piece in begun.pieces()])
+        except StageFailed as error:
+            raise self.jobs.broken_off(begun.job, error) from error
+
     async def _events(self, begun: Begun, shape: Shape, with_usage: bool) -> AsyncIterator[str]:
         job = begun.job
         for opening in shape.opening(job):
@@ -137,8 +137,7 @@ class Completions:
             async for piece in begun.pieces():
                 yield _event(shape.piece(job, piece))
         except StageFailed as error:
-            self.jobs.router.failed(error.provider)
-            yield _event(NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed").body())
+            yield _event(self.jobs.broken_off(job, error).body())
             yield "data: [DONE]\n\n"
             return
         final = {**shape.piece(job, None), "usage": job.usage, "function_network": job.extra()}
@@ -146,14 +145,6 @@ class Completions:
         if with_usage:  # as OpenAI has it: once more, without choices
             yield _event({**final, "choices": []})
         yield "data: [DONE]\n\n"
-
-
-async def _rest(begun: Begun) -> str:
-    """All of the text. Raises NoRoute where a stage broke off."""
-    try:
-        return "".join([piece async for piece in begun.pieces()])
-    except StageFailed as error:
-        raise NoRoute(f"{error}; the {len(begun.job.tokens)} tokens so far cost {begun.job.outcome.cost} wei", code="stage_failed") from error
 
 
 async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -204,18 +204,21 @@ class Jobs:
 
     async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Begun:
         """Start a job and wait for its first text: what fails before that is tried on other stages, and else a status. Raises ApiError."""
-        reason = ""
         for _ in range(BEGIN_TRIES):
             job = await self.start(key, model, prompt, request)
             rest = job.pieces()
             try:
                 return Begun(job, await anext(rest, ""), rest)
             except StageFailed as error:
-                self.router.failed(error.provider)
-                reason = f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei"
+                refusal = self.broken_off(job, error)
                 if job.tokens:
                     break
-        raise NoRoute(reason, code="stage_failed")
+        raise refusal
+
+    def broken_off(self, job: Job, error: StageFailed) -> NoRoute:
+        """What to say of a job that nobody goes on with; its stage is passed over until it answers again."""
+        self.router.failed(error.provider)
+        return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
 
     async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Job:
         """Reserve, route and open. Raises ApiError."""

@@ -1,9 +1,9 @@
 """The models that this gateway lists: from its settings, and those added while it runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from api import BadRequest
+from api import BadRequest, NoSuchModel
 from api.text import TextModel
 from protocol import SettingsError
 from protocol.database import AsyncPool
@@ -25,6 +25,12 @@ class Models(Mapping[str, TextModel]):
 
     def __len__(self) -> int:
         return len(self._models)
+
+    def named(self, name: str, among: Collection[str] | None = None) -> TextModel:
+        """Raises NoSuchModel for one that is not listed, or is not ``among`` those that a key may use."""
+        if name not in self._models or (among is not None and name not in among):
+            raise NoSuchModel(f"model {name!r} is not listed here; known: {', '.join(self)}", "model", "model_not_found")
+        return self._models[name]
 
     async def restore(self) -> None:
         async with self.pool.connection() as connection:

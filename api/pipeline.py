@@ -127,6 +127,9 @@ class Pipeline:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
         self._expires_at = await asyncio.to_thread(self.chain.clock) + OFFER_SECONDS
         self._class = route[0].execution_class
+        await self._open_all(route)
+
+    async def _open_all(self, route: Sequence[StageOffer]) -> None:
         stops = [stage.stop for stage in route]
         for stage in route:
             self.legs.append(await self._open_leg(stage, stops, 0))
@@ -379,13 +382,9 @@ class Pipeline:
         self.legs = []
         spec = self.spec
         route = await self._choose(spec.layers, spec.max_tokens, dead | set(self.replaced))
-        stops = [stage.stop for stage in route]
-        for stage in route:
-            self.legs.append(await self._open_leg(stage, stops, 0))
-        self.spec, self.replaced = replace(spec, prefix=NOTHING), [*self.replaced, *dead]
         self._rows.cancel()
-        await self._attach_first()
-        self._attach_last()
+        await self._open_all(route)
+        self.spec, self.replaced = replace(spec, prefix=NOTHING), [*self.replaced, *dead]
         await self._feed(0, spec.prompt)
 
     async def _stand_ins(self, gone: list[Leg], dead: set[str]) -> list[StageOffer]:

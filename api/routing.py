@@ -141,15 +141,16 @@ class Router:
     ) -> list[StageOffer]:
         """The best stages over ``layers`` without ``passed_over``; of equal ones the least busy, or any. Raises NoRoute with the reason."""
         usable = self._usable(model_id, wish, passed_over)
+        sorts: list[Sort] = [wish.sort, "price"]  # what is best otherwise may be too dear
         found: list[list[StageOffer]] = []
-        too_dear = ""
+        too_dear, load = "", self.load()
         for execution_class in wish.classes:
             offers = [offer for offer in usable if offer.execution_class == execution_class]
             shuffled = random.sample(offers, len(offers))
-            for sort in (wish.sort, "price"):  # what is best otherwise may be too dear
-                route = best_route(shuffled, layers, prompt, completion, self.load(), replace(wish, sort=sort))  # type: ignore[arg-type]
+            for sort in dict.fromkeys(sorts):
+                route = best_route(shuffled, layers, prompt, completion, load, replace(wish, sort=sort))
                 too_dear = wish.too_dear(route) if route else too_dear
-                if route and not wish.too_dear(route):
+                if route and not too_dear:
                     found.append(route)
                     break
         if found:

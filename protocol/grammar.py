@@ -23,6 +23,8 @@ class Grammar:
         self._matcher = LLMatcher(tokenizer, _compiled(schema))
         self._bits = allocate_token_bitmask(1, tokenizer.vocab_size)
         self._vocabulary = tokenizer.vocab_size
+        self._mask: NDArray[np.bool_] | None = None
+        """``allowed``, until the text goes on: whoever samples by it accepts by it as well."""
 
     @classmethod
     def begin(cls, schema: str, folder: Path, vocabulary: int, stop_tokens: Sequence[int]) -> "Grammar":
@@ -37,8 +39,10 @@ class Grammar:
 
     def allowed(self) -> NDArray[np.bool_]:
         """[vocabulary]: the tokens that may come next."""
-        fill_next_token_bitmask(self._matcher, self._bits, 0)
-        return np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
+        if self._mask is None:
+            fill_next_token_bitmask(self._matcher, self._bits, 0)
+            self._mask = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
+        return self._mask
 
     def allows(self, token: int) -> bool:
         """Whether a token may come next."""
@@ -46,7 +50,10 @@ class Grammar:
 
     def accept(self, token: int) -> bool:
         """Go on by a token; False for one that may not come next, and then nothing has changed."""
-        return self.allows(token) and bool(self._matcher.consume_token(token))
+        if not self.allows(token):
+            return False
+        self._mask = None
+        return bool(self._matcher.consume_token(token))
 
 
 def require_schema(schema: str) -> None:

@@ -301,8 +301,8 @@ class StageServer:
             if not session.closed:
                 await asyncio.to_thread(session.files.save, session.meta())
 
-    async def drain(self, seconds: float) -> int:
-        """Take no new sessions, let those that are open go on for so long, then have gateways put others in this stage's place; how many are left.
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, let those that are open go on for so long, then have gateways put others in this stage's place.
 
         Whoever is replaced so is closed and paid at once; the rows stay on disk.
         """
@@ -310,7 +310,6 @@ class StageServer:
         await self._emptied(seconds)
         self.leaving = True
         await self._emptied(HAND_OVER_SECONDS)
-        return len(self.sessions)
 
     async def _emptied(self, seconds: float) -> None:
         end = time.monotonic() + seconds
