@@ -19,7 +19,7 @@ import requests
 from funcnet import FuncnetError
 from funcnet.model import fetch
 from funcnet.processes import free_ports
-from tests.network.test_api import extra
+from tests.network.asking import extra
 
 BIN = Path(sys.executable).parent
 FUNCNET = str(BIN / "funcnet")

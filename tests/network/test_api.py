@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +25,12 @@ from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.trees import verify_batch_proof
 from protocol.typed import ZERO32, Signed
 from protocol.wire import CloseReply, CloseRequest, EvidenceAsk, RelinkRequest, SessionProgress, route_hash
-
-MODEL = "smollm2-135m-instruct"
-QUESTION = [{"role": "user", "content": "Name three colours."}]
+from tests.network.asking import MODEL, QUESTION, ask, extra, job_once, receipts_of, reference, replaying, verify
 
 
 @pytest.fixture(scope="module")
 def client(network: Network) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0)
-
-
-def ask(client: openai.OpenAI, **options: Any) -> Any:
-    return client.chat.completions.create(**{"model": MODEL, "messages": QUESTION, "max_tokens": 12, "temperature": 0, **options})
-
-
-def extra(answer: Any) -> dict[str, Any]:
-    return dict(answer.model_extra["function_network"])
-
-
-def reference(network: Network, max_tokens: int, messages: list[dict[str, str]] = QUESTION) -> dict[str, Any]:
-    command = [sys.executable, "-m", "inference.reference", str(network.model_dir)]
-    request = json.dumps({"messages": messages, "max_tokens": max_tokens})
-    return dict(json.loads(subprocess.run(command, input=request, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
 
 
 def test_chat__greedy__is_token_identical_to_generate_past_a_checkpoint(network: Network, client: openai.OpenAI) -> None:
@@ -73,7 +55,7 @@ def test_chat__streamed__gives_the_same_text_usage_and_receipts(client: openai.O
 
 def test_chat__receipts__sum_to_the_cost_and_name_consecutive_layers(client: openai.OpenAI) -> None:
     told = extra(ask(client))
-    receipts = [StageReceipt.from_json(entry["receipt"]["message"]) for entry in told["receipts"]]
+    receipts = receipts_of(told)
     assert sum(receipt.amount for receipt in receipts) == int(told["cost"])
     assert [(r.first_layer, r.end_layer) for r in receipts] == [(0, 10), (10, 20), (20, 30)]
     assert all(entry["countersignature"] for entry in told["receipts"][:2])
@@ -363,17 +345,6 @@ def test_client_gone__job_ends_and_is_billed_for_what_came(network: Network, cli
     assert int(job["charged"]) > 0
 
 
-def job_once(network: Network, job_id: str, status: str) -> dict[str, Any]:
-    """What the gateway says of a job once all of its receipts are anchored, and verified where ``status`` is that."""
-
-    def look() -> Any:
-        answer = requests.get(f"{network.gateway_url}/v1/receipts/{job_id}", headers={"authorization": f"Bearer {network.api_key}"}, timeout=10)
-        body = answer.json()
-        return body if body["status"] in (status, "verified") and all(entry["anchor"] for entry in body["receipts"]) else None
-
-    return dict(network.wait(look, 60, f"{status}: job {job_id}"))
-
-
 @pytest.fixture(scope="module")
 def verified_job(network: Network, client: openai.OpenAI) -> dict[str, Any]:
     """What the gateway says of a job once it is verified."""
@@ -416,16 +387,6 @@ def test_chat__too_often__is_429_with_the_headers(network: Network, client: open
         asyncio.run(thrice())
     assert caught.value.status == 429
     assert 0 < int(caught.value.extra_headers["retry-after"]) <= 61
-
-
-def verify(network: Network, file: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "funcnet"), "verify", str(file), "--deployment", str(network.deployment_file), *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def replaying(network: Network, by: str = "payer") -> list[str]:
-    """Options with which `funcnet verify` replays."""
-    return ["--rpc", network.rpc_url, "--replay", "--keystore", str(network.wallet(by).path), "--model-dir", str(network.model_dir)]
 
 
 def test_receipt__verify_command__holds_offline_on_chain_and_by_replay(network: Network, verified_job: dict[str, Any], tmp_path: Path) -> None:

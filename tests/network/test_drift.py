@@ -9,7 +9,7 @@ import pytest
 
 from funcnet.network import Network
 from protocol.wire import VOLUNTARY
-from tests.network.test_api import ask
+from tests.network.asking import ask
 from verifier.drift import ALARM
 
 

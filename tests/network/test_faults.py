@@ -1,6 +1,5 @@
 """Parts of the network are killed while they work: streams go on, nothing is billed twice, nothing that was acknowledged is lost."""
 
-import secrets
 import signal
 import threading
 import time
@@ -14,7 +13,7 @@ import requests
 
 from funcnet.network import Network
 from protocol.receipts import StageReceipt
-from tests.network.test_api import ask, extra
+from tests.network.asking import ask, extra, providers_asked_afresh, receipts_of
 
 STORY = [{"role": "user", "content": "Tell me a very long story."}]
 
@@ -59,10 +58,6 @@ def settled(network: Network, job_id: str) -> dict[str, Any]:
     return dict(network.wait(look, 60, f"the settlement of {job_id}"))
 
 
-def receipts_of(job: dict[str, Any]) -> list[StageReceipt]:
-    return [StageReceipt.from_json(entry["receipt"]["message"]) for entry in job["receipts"]]
-
-
 def tell_story(client: openai.OpenAI, at: int, then: Any) -> tuple[str, dict[str, Any]]:
     """Stream the story and do something after ``at`` chunks; (job id, what the last chunk says)."""
     told: dict[str, Any] = {}
@@ -86,12 +81,9 @@ def wait_served_by(network: Network, client: openai.OpenAI, name: str) -> None:
 
     def serves() -> bool:
         try:
-            # A question that begins like an earlier one would go to the stages that have its rows.
-            asked = [{"role": "user", "content": f"{secrets.token_hex(8)} is what?"}]
-            receipts = receipts_of(extra(ask(client, messages=asked, max_tokens=1)))
+            return network.address(name) in providers_asked_afresh(client)
         except openai.APIError:
             return False
-        return network.address(name) in {receipt.provider for receipt in receipts}
 
     network.wait(serves, 30, f"work for {name}")
 
@@ -198,9 +190,7 @@ def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_r
     job_id = next(stream).id.removeprefix("chatcmpl-")
     next(stream)
     network.supervisor.signal("provider-2", signal.SIGTERM)
-    asked = [{"role": "user", "content": f"{secrets.token_hex(8)} is what?"}]
-    other = receipts_of(extra(ask(client, messages=asked, max_tokens=1)))
-    assert leaves not in {receipt.provider for receipt in other}
+    assert leaves not in providers_asked_afresh(client)
     told = [extra(chunk) for chunk in stream if "function_network" in (chunk.model_extra or {})][-1]
     assert told["token_ids"] == expected
     assert told["replaced"] == [leaves]

@@ -23,7 +23,7 @@ from protocol.stage_rpc import StageClient, StageRefused
 from protocol.trees import row_tree_root
 from protocol.typed import ZERO32, Signed
 from protocol.wire import AttachRequest, CloseReply, CloseRequest, Frame, Kind, OpenReply, OpenRequest, RouteStop, SessionProgress, route_hash
-from tests.network.test_api import ask, extra
+from tests.network.asking import ask, extra
 
 STAGE, HIDDEN, PROMPT = "provider-2", 576, [1, 2, 3]
 

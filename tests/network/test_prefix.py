@@ -9,11 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from funcnet import actors
 from funcnet.network import Network
-from protocol.receipts import StageReceipt
-from protocol.units import FUNC
-from tests.network.test_api import ask, extra, job_once, reference, replaying, verify
+from tests.network.asking import ask, extra, job_once, payer_of_its_own, providers_asked_afresh, receipts_of, reference, replaying, verify
 
 Messages = list[dict[str, str]]
 FOLLOW_UP = {"role": "user", "content": "Now say it shorter."}
@@ -34,18 +31,8 @@ def first_turn(client: openai.OpenAI) -> tuple[Messages, dict[str, Any]]:
     return [asked, {"role": "assistant", "content": answer.choices[0].message.content}, FOLLOW_UP], extra(answer)
 
 
-def served_by(client: openai.OpenAI) -> set[str]:
-    """Who serves a question that begins like no other."""
-    asked = [{"role": "user", "content": f"{secrets.token_hex(8)} is what?"}]
-    return {receipt.provider for receipt in receipts_of(extra(ask(client, messages=asked, max_tokens=1)))}
-
-
 def cached(answer: Any) -> int:
     return int(answer.usage.prompt_tokens_details.cached_tokens)
-
-
-def receipts_of(told: dict[str, Any]) -> list[StageReceipt]:
-    return [StageReceipt.from_json(entry["receipt"]["message"]) for entry in told["receipts"]]
 
 
 def middle_rows(network: Network, told: dict[str, Any]) -> Path:
@@ -77,11 +64,7 @@ def test_second_turn__uses_the_first_ones_rows__same_text_for_less_and_replays(n
 
 def test_second_turn__of_another_payer__begins_from_nothing(network: Network, client: openai.OpenAI) -> None:
     messages, _ = first_turn(client)
-    wallet = network.wallet("stranger")
-    actors.give_gas(network.chain, wallet.account().address)
-    actors.give_func(network.chain, network.wallet("treasury").account(), wallet.account().address, 100)
-    actors.fund_payer(network.chain, wallet.account(), network.address("gateway"), 50 * FUNC, 50 * FUNC)
-    key = str(network.create_key("stranger", payer="stranger")["key"])
+    key = payer_of_its_own(network, "stranger")
     with openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=key, max_retries=0, timeout=120) as stranger:
         answer = ask(stranger, messages=messages, max_tokens=4)
     assert cached(answer) == 0
@@ -99,7 +82,7 @@ def test_second_turn__a_stage_has_dropped_the_rows__they_are_run_again(network: 
 def test_second_turn__a_stage_has_other_rows_than_its_neighbour__all_begin_anew(network: Network, client: openai.OpenAI) -> None:
     network.restart_provider("provider-2", adversary="other-prefix")
     try:
-        network.wait(lambda: network.address("provider-2") in served_by(client), 60, "work for the cheat")
+        network.wait(lambda: network.address("provider-2") in providers_asked_afresh(client), 60, "work for the cheat")
         messages, _ = first_turn(client)
         answer = ask(client, messages=messages, max_tokens=8)
         told = extra(answer)

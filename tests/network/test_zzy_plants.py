@@ -13,14 +13,12 @@ import openai
 import pytest
 import requests
 
-from funcnet import actors
 from funcnet.network import Network
 from funcnet.plants import Settlement, note
 from protocol.chain import struct_values
 from protocol.plants import Answer, Plant
-from protocol.units import FUNC
 from tests.brokers import broker
-from tests.network.test_api import ask, extra
+from tests.network.asking import ask, extra, payer_of_its_own
 
 KINDS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_LAZY", "passes-all").split(",")]
 SAYS = {"honest": Answer.FOUND, "passes-all": Answer.PASSED, "copies": Answer.PASSED, "skips": Answer.SILENT, "decides-nothing": Answer.UNDECIDED}
@@ -43,15 +41,6 @@ def spare_at_the_end(network: Network) -> Iterator[None]:
     network.wait_provider("provider-3")
 
 
-def planted_payer(network: Network, name: str) -> str:
-    """A payer that nothing links to the treasury's own; its API key."""
-    wallet, chain = network.wallet(name), network.chain
-    actors.give_gas(chain, network.address(name))
-    actors.give_func(chain, network.wallet("treasury").account(), network.address(name), 100)
-    actors.fund_payer(chain, wallet.account(), network.address("gateway"), 50 * FUNC, 50 * FUNC)
-    return str(network.create_key(name, payer=name)["key"])
-
-
 def shown_status(network: Network, i: int, epoch: int) -> int:
     """The status with which a verifier answers for its duties; 0 while it starts."""
     try:
@@ -62,7 +51,7 @@ def shown_status(network: Network, i: int, epoch: int) -> int:
 
 def plant_one(network: Network, name: str) -> dict[str, Answer]:
     """One plant from the note on chain to the last verifier's answer."""
-    key, provider = planted_payer(network, name), network.address(SERVED_BY)
+    key, provider = payer_of_its_own(network, name), network.address(SERVED_BY)
     treasury = network.wallet("treasury").account()
     file = network.provider_dir(SERVED_BY) / "plants" / f"{name}.json"
     plant = note(network.chain, treasury, network.wallet(name).account(), provider, file)

@@ -19,7 +19,7 @@ from protocol.chain import struct_values
 from protocol.disputes import Status
 from protocol.receipts import StageReceipt
 from protocol.units import FUNC
-from tests.network.test_api import ask, extra
+from tests.network.asking import ask, extra
 
 PAIRS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_ADVERSARIES", "other-list+kv-int8-past").split(",")]
 FIRST, LAST = "spare-first", "spare-last"

@@ -8,7 +8,7 @@ import pytest
 
 from funcnet.network import Network
 from protocol.disputes import Status
-from tests.network.test_api import ask, extra
+from tests.network.asking import ask, extra
 
 ACCUSER = "verifier-2"
 
