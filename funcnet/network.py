@@ -384,7 +384,8 @@ class Network:
         self.wait_provider(name)
 
     def _start_indexer(self) -> None:
-        environment = self._environment(database_url=self.database_url, port=self.ports["indexer"])
+        websocket = self.rpc_url.replace("http", "ws", 1)
+        environment = self._environment(database_url=self.database_url, port=self.ports["indexer"], websocket_url=websocket)
         self.supervisor.start("indexer", [sys.executable, "-m", "indexer.app"], environment)
 
     def start_verifier(self, i: int, adversary: str = "", broker_url: str = "") -> None:
@@ -453,10 +454,13 @@ class Network:
         return answer
 
     def indexed(self, path: str) -> Any:
-        """An answer of the indexer's API."""
-        answer = requests.get(f"{self.indexer_url}{path}", timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+        """An answer of the indexer's API. Raises FuncnetError."""
+        try:
+            answer = requests.get(f"{self.indexer_url}{path}", timeout=10)
+            answer.raise_for_status()
+            return answer.json()
+        except requests.RequestException as error:
+            raise FuncnetError(f"the indexer does not answer {path}: {error}; its log is {self.supervisor.logs / 'indexer.log'}") from error
 
 
 def database_folder(root: Path) -> Path:

@@ -1,133 +1,92 @@
 """Wires the indexer: follows the chain in a thread, answers over HTTP."""
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-import psycopg
 import structlog
 import uvicorn
-from fastapi import Body, FastAPI, HTTPException, Query
-from fastapi.responses import JSONResponse
+from fastapi import Body, FastAPI, HTTPException
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from psycopg.types.json import Jsonb
 
-from indexer import queries
 from indexer.decode import Decoder
-from indexer.follow import RETRYABLE, Follower
+from indexer.facts import Constants
+from indexer.follow import Follower
+from indexer.following import Following
+from indexer.heads import Heads
+from indexer.metrics import Metrics
+from indexer.node import Nodes
+from indexer.read import Reader
+from indexer.routes import add_error_handlers, routes
+from indexer.store import Store
 from protocol import ProtocolError, logs
-from protocol.database import migrate, open_pool
+from protocol.chain import Chain
+from protocol.database import Pool, migrate, open_pool
 from protocol.receipts import StageReceipt
 from protocol.settings import IndexerSettings
 
 log = structlog.get_logger()
 
 
-class Following(threading.Thread):
-    """The loop around Follower.step; what it last stumbled over is kept for /readyz."""
+def read_constants(chain: Chain) -> Constants:
+    """What the contracts fixed when they were deployed. Raises Unavailable."""
+    length, genesis = chain.call("VerifierSet", "epochLength"), chain.call("VerifierSet", "genesis")
+    return Constants(genesis, length, chain.call("PaymentEscrow", "thawPeriod"))
 
-    def __init__(self, follower: Follower, pause: float) -> None:
-        super().__init__(name="follow", daemon=True)
-        self.follower = follower
-        self.pause = pause
-        self.stopping = threading.Event()
-        self.fault: str | None = "not started"
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                more = self.follower.step()
-                self.fault = None
-            except (*RETRYABLE, ProtocolError, psycopg.Error) as error:
-                more, self.fault = False, str(error) or type(error).__name__
-                log.warning("will try again", reason=self.fault)
-            except Exception as error:
-                # A thread that ends would leave /readyz at what it last said.
-                more, self.fault = False, repr(error)
-                log.exception("will try again")
-            if not more:
-                self.stopping.wait(self.pause)
+def make_follower(settings: IndexerSettings) -> Follower:
+    """The follower of a deployment, its tables made where they are missing."""
+    chain, url = settings.chain(), settings.database_url.get_secret_value()
+    migrate(url, "indexer")
+    nodes = Nodes([settings.rpc_url, *settings.more_nodes])
+    return Follower(nodes, Store(url), Decoder(chain.deployment), lambda: read_constants(chain), chain.deployment.from_block)
 
 
 def create_app(settings: IndexerSettings) -> FastAPI:
     """The application; nothing is opened before it starts."""
     chain = settings.chain()
-    url = settings.database_url.get_secret_value()
-    migrate(url, "indexer")
-    pool = open_pool(url, 8)
-    following = Following(Follower(chain, pool, Decoder(chain.deployment)), settings.poll_seconds)
+    following = Following(make_follower(settings), settings.poll_seconds)
+    heads = Heads(settings.websocket_url, following.woken)
+    pool = open_pool(settings.database_url.get_secret_value(), 8)
+    reader, metrics = Reader(pool), Metrics(following)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following.start()
+        if settings.websocket_url:
+            heads.start()
         yield
-        following.stopping.set()
-        following.join(5)
+        heads.stopping.set()
+        following.stop()
         pool.close()
 
     app = FastAPI(title="Function Network indexer", version="1", lifespan=lifespan)
-
-    def rows(sql: str, **values: Any) -> list[dict[str, Any]]:
-        with pool.connection() as connection:
-            return list(connection.execute(sql, values).fetchall())  # type: ignore[arg-type]
-
-    limited = Annotated[int, Query(ge=1, le=1000)]
+    add_error_handlers(app)
+    app.include_router(routes(reader, following))
 
     @app.get("/livez")
     def livez() -> dict[str, str]:
+        """Whether the process is alive and its follower with it."""
+        if not following.is_alive():
+            raise HTTPException(503, "the follower has ended; restart the indexer")
         return {"status": "ok"}
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
-        return JSONResponse({"reason": following.fault or "ok"}, 503 if following.fault else 200)
+        """Whether the figures are to be relied on, with the reason where they are not."""
+        fault = following.fault
+        return JSONResponse({"reason": fault or "ok"}, 503 if fault else 200)
 
-    @app.get("/v1/status")
-    def status() -> dict[str, Any]:
-        newest = rows("SELECT number, hash, timestamp FROM indexer.block ORDER BY number DESC LIMIT 1")
-        return {"block": newest[0] if newest else None, "head": chain.web3.eth.block_number, "missing": following.follower.complete()}
+    @app.get("/status", include_in_schema=False)
+    def status() -> RedirectResponse:
+        return RedirectResponse("/v1/status")
 
-    @app.get("/v1/providers")
-    def providers() -> dict[str, Any]:
-        return {"data": rows(queries.PROVIDERS)}
-
-    @app.get("/v1/rewards")
-    def rewards() -> dict[str, Any]:
-        return {"data": rows(queries.REWARDS)}
-
-    @app.get("/v1/usage")
-    def usage() -> dict[str, Any]:
-        return {"data": rows(queries.USAGE)}
-
-    @app.get("/v1/batches")
-    def batches(limit: limited = 100) -> dict[str, Any]:
-        return {"data": rows(queries.BATCHES, limit=limit)}
-
-    @app.get("/v1/jobs")
-    def jobs(limit: limited = 100) -> dict[str, Any]:
-        return {"data": rows(queries.JOBS, job=None, limit=limit)}
-
-    @app.get("/v1/jobs/{job_id}")
-    def job(job_id: str) -> dict[str, Any]:
-        found = rows(queries.JOBS, job=job_id, limit=1)
-        if not found:
-            raise HTTPException(404, f"no receipts of job {job_id} were handed in")
-        return found[0]
-
-    @app.get("/v1/disputes")
-    def disputes() -> dict[str, Any]:
-        return {"data": rows(queries.DISPUTES)}
-
-    @app.get("/v1/checks")
-    def checks() -> dict[str, Any]:
-        return {"data": rows(queries.CHECKS)}
-
-    @app.get("/v1/verifiers")
-    def verifiers() -> dict[str, Any]:
-        return {"data": rows(queries.VERIFIERS)}
-
-    @app.get("/v1/holders")
-    def holders() -> dict[str, Any]:
-        return {"data": [row["account"] for row in rows(queries.HOLDERS)]}
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def scrape() -> PlainTextResponse:
+        """Prometheus metrics."""
+        return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/v1/receipts", status_code=201)
     def add_receipt(signed: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
@@ -137,21 +96,24 @@ def create_app(settings: IndexerSettings) -> FastAPI:
             operator = receipt.signer(chain.receipts_domain, bytes.fromhex(signed["signature"].removeprefix("0x")))
         except (KeyError, ValueError, AttributeError, ProtocolError) as error:
             raise HTTPException(400, f"not a signed receipt: {error}") from error
-        if chain.call("ProviderRegistry", "providerOf", operator) != receipt.provider:
+        with reader.session() as session:
+            registered = session.provider_of(operator)
+        if registered != receipt.provider:
+            if following.fault:
+                raise HTTPException(503, f"operator {operator} is not known yet: {following.fault}; try again")
             raise HTTPException(400, f"the receipt is signed by {operator}, which is no operator of {receipt.provider}")
-        _store_receipt(receipt, signed)
+        _store_receipt(pool, receipt, signed)
         return {"provider": receipt.provider, "number": receipt.number}
 
-    def _store_receipt(receipt: StageReceipt, signed: dict[str, Any]) -> None:
-        job_id, model_id = "0x" + receipt.job_id.hex(), "0x" + receipt.model_id.hex()
-        key = (receipt.provider, receipt.number, job_id, receipt.payer, receipt.gateway, model_id, str(receipt.layers))
-        counts = (receipt.prompt_tokens, receipt.completion_tokens, receipt.amount, Jsonb(signed))
-        with pool.connection() as connection:
-            connection.execute(
-                "INSERT INTO indexer.receipt VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", (*key, *counts)
-            )
-
     return app
+
+
+def _store_receipt(pool: Pool, receipt: StageReceipt, signed: dict[str, Any]) -> None:
+    job_id, model_id = "0x" + receipt.job_id.hex(), "0x" + receipt.model_id.hex()
+    key = (receipt.provider, receipt.number, job_id, receipt.payer, receipt.gateway, model_id, str(receipt.layers))
+    counts = (receipt.prompt_tokens, receipt.completion_tokens, receipt.amount, Jsonb(signed))
+    with pool.connection() as connection:
+        connection.execute("INSERT INTO indexer.receipt VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", (*key, *counts))
 
 
 def main() -> None:

@@ -1,138 +1,369 @@
-"""Follow the chain: backfill by range, roll back by block hash, and prove by sequence numbers that no log is missing."""
+"""Follow the chain: four cases for a new head, backfill by range up to what is final, undo by block hash, and prove by sequence numbers that no
+log is missing before anything is written."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
 
-import requests
 import structlog
-from psycopg import Cursor
-from psycopg.types.json import Jsonb
-from web3.exceptions import Web3Exception
 
-from indexer import MissingLogs
+from indexer import FinalityBroken, MissingLogs, NodeFault, Refused
 from indexer.decode import Decoder, Event
-from protocol.chain import Chain
-from protocol.database import Pool
+from indexer.facts import Constants, touches
+from indexer.node import Header, Log, Source, Tips
+from indexer.rules import RULES
+from indexer.store import Batch, BlockRow, Cursor, Store
 
 log = structlog.get_logger()
 
-RANGE_BLOCKS = 500
+LIVE_BLOCKS = 64
+"""Blocks that are read one by one at a time, and the most that is left for that once the rest is final."""
+FIRST_SPAN, LONGEST_SPAN = 256, 8192
+WANTED_EVENTS = 4000
+"""Events of a range; the range is made longer or shorter for it."""
+FETCHERS = 3
+CROSS_CHECK_BLOCKS = 16
 
 
-@dataclass(frozen=True)
-class Header:
-    """A block as far as it tells a reorg."""
+class Case(Enum):
+    """What a new head is to an indexer that stands at another block."""
 
-    number: int
-    hash: str
-    timestamp: int
+    DUPLICATE = "duplicate"
+    BEHIND = "behind"
+    NEXT = "next"
+    GAP = "gap"
 
 
-def find_gap(contract: str, newest: int, events: Sequence[Event]) -> str | None:
-    """Words for the first missing sequence number of a contract after ``newest``, or None where there is none."""
+def classify(cursor: Cursor, head: Header) -> Case:
+    """The case; whether the head continues what is kept is another question, and is asked for each."""
+    if head.hash == cursor.hash:
+        return Case.DUPLICATE
+    if head.number <= cursor.number:
+        return Case.BEHIND
+    return Case.NEXT if head.number == cursor.number + 1 else Case.GAP
+
+
+def require_complete(newest: Mapping[str, int], events: Sequence[Event], counters: Mapping[str, int] | None) -> None:
+    """Raises MissingLogs unless each contract's numbers go on from ``newest`` without a gap, and up to its own counter where those are given."""
+    reached = dict(newest)
     for event in events:
-        if event.contract != contract or event.sequence is None:
+        if event.sequence is None:
             continue
-        if event.sequence != newest + 1:
-            return f"{contract} goes from event {newest} to {event.sequence}"
-        newest = event.sequence
-    return None
+        before = reached.get(event.contract, 0)
+        if event.sequence != before + 1:
+            raise MissingLogs(event.contract, f"{event.contract} goes from event {before} to {event.sequence}")
+        reached[event.contract] = event.sequence
+    for contract, told in (counters or {}).items():
+        if told != reached.get(contract, 0):
+            raise MissingLogs(contract, f"{contract} has {told} events, {reached.get(contract, 0)} were given")
+
+
+@dataclass
+class Stretch:
+    """Blocks that follow on each other, read and decoded. ``counters``: by contract, None where the node could not tell any more."""
+
+    first: int
+    last: BlockRow
+    blocks: list[BlockRow]
+    events: list[Event]
+    counters: dict[str, int] | None
+
+
+@dataclass
+class Counts:
+    """What the indexer has met, since it was started."""
+
+    blocks: int = 0
+    events: int = 0
+    reorgs: int = 0
+    deepest_reorg: int = 0
+    missing: int = 0
+    healed: int = 0
+    stale: int = 0
+    heads: dict[str, int] = field(default_factory=lambda: dict.fromkeys((case.value for case in Case), 0))
 
 
 @dataclass
 class Follower:
-    """Moves the database along the chain, one range a step; rows and cursor change in one transaction."""
+    """Moves the tables along the chain. One writer: where another indexer leads, ``step`` does nothing."""
 
-    chain: Chain
-    pool: Pool
+    source: Source
+    store: Store
     decoder: Decoder
+    read_constants: Callable[[], Constants]
+    from_block: int
+    cursor: Cursor | None = None
+    counts: Counts = field(default_factory=Counts)
+    span: int = FIRST_SPAN
+    _newest: dict[str, int] = field(default_factory=dict)
+    _amiss: int = 0
+    _crossed: int = 0
+
+    @cached_property
+    def constants(self) -> Constants:
+        """What the contracts fixed; asked once."""
+        return self.read_constants()
 
     def step(self) -> bool:
-        """Take one range; whether there is more. Raises MissingLogs, or what the node or the database raise."""
-        with self.pool.connection() as connection, connection.cursor() as cursor:
-            self._roll_back(cursor)
-            newest = cursor.execute("SELECT max(number) AS number FROM indexer.block").fetchone()
-            start = self.chain.deployment.from_block if newest is None or newest["number"] is None else newest["number"] + 1
-            head = self.chain.web3.eth.block_number
-            end = min(head, start + RANGE_BLOCKS - 1)
-            if end < start:
-                return False
-            events = self._fetch(start, end)
-            self._check_sequences(cursor, events)
-            self._write(cursor, events, start, end)
-            missing = self._prove_complete(cursor, head) if end == head else None
-        if missing:
-            raise MissingLogs(missing)
-        return end < head
+        """Take what there is to take next; whether there may be more. Raises Retryable, FinalityBroken, or what the database raises."""
+        if not self.store.lead():
+            self.cursor = self.store.cursor()
+            return False
+        with self._kept_true():
+            if self.cursor is None:
+                self._start()
+            cursor = self.cursor
+            if cursor is not None and cursor.halted:
+                raise FinalityBroken(cursor.halted)
+            tips = self.source.tips()
+            return self._begin(tips) if cursor is None else self._follow(cursor, tips)
 
-    def _prove_complete(self, cursor: Cursor[Any], head: int) -> str | None:
-        """Compare each contract's own counter at the head with what is indexed. A shortfall is named, and what lies from the last event
-        that is sure on is dropped, to be fetched again: a log left out at the end of a range leaves no gap to see."""
-        for name in self._sequenced:
-            row = cursor.execute(
-                "SELECT max(sequence) AS newest, max(block_number) AS block FROM indexer.event WHERE contract = %s AND sequence IS NOT NULL",
-                (name,),
-            ).fetchone()
-            assert row is not None
-            told = self.chain[name].functions.lastSequence().call(block_identifier=head)
-            if told > (row["newest"] or 0):
-                cursor.execute("DELETE FROM indexer.block WHERE number >= %s", (row["block"] or 0,))
-                return f"{name} has {told} events, {row['newest'] or 0} were given; asking again"
-        return None
+    @contextmanager
+    def _kept_true(self) -> Iterator[None]:
+        """After any failure, what is remembered of the tables is read again."""
+        try:
+            try:
+                yield
+            except MissingLogs as error:
+                log.warning("logs are missing", reason=str(error))
+                self.counts.missing += 1
+                self._amiss += 1
+                self._heal(error.contract)
+                raise
+        except BaseException:
+            self.cursor = None
+            raise
 
-    @property
-    def _sequenced(self) -> list[str]:
-        return [name for name in self.decoder.names.values() if name not in ("FuncToken", "AccessManager", "TimelockController")]
+    def _start(self) -> None:
+        self.cursor = self.store.cursor()
+        self._newest = {name: self.store.newest_event(name)[0] for name in self.decoder.numbered.values()}
 
-    def _fetch(self, start: int, end: int) -> list[Event]:
-        logs = self.chain.web3.eth.get_logs({"address": self.decoder.addresses, "fromBlock": start, "toBlock": end})  # type: ignore[typeddict-item]
-        events = [event for entry in logs if (event := self.decoder.decode(entry)) is not None]
-        return sorted(events, key=lambda event: (event.block_number, event.log_index))
+    def _begin(self, tips: Tips) -> bool:
+        """The block before the first: what the chain starts from."""
+        if tips.latest.number < self.from_block - 1:
+            raise NodeFault(f"the node is at block {tips.latest.number}, the contracts were deployed at {self.from_block}")
+        (origin,) = self.source.headers([max(0, self.from_block - 1)])
+        after = self._cursor_at(BlockRow(origin.number, origin.hash, origin.timestamp), tips)
+        self._write(Batch([_row(origin)], [], []), after)
+        return True
 
-    def _header(self, number: int) -> Header:
-        block = self.chain.web3.eth.get_block(number)
-        return Header(number, "0x" + bytes(block["hash"]).hex(), block["timestamp"])
+    def _follow(self, cursor: Cursor, tips: Tips) -> bool:
+        head, case = tips.latest, classify(cursor, tips.latest)
+        self.counts.heads[case.value] += 1
+        if case is Case.DUPLICATE:
+            return False
+        if case is Case.BEHIND and self.store.hashes(head.number, head.number).get(head.number) == head.hash:
+            # Not a reorg: this node has not seen what another has told.
+            self.counts.stale += 1
+            self.source.prefer_another()
+            return False
+        self._cross_check(cursor, tips)
+        if tips.finalized is not None and tips.finalized.number - cursor.number > LIVE_BLOCKS:
+            # What this indexer read last may have been replaced while it was away.
+            if self.source.headers([cursor.number])[0].hash != cursor.hash:
+                return self._reorganise(cursor, tips)
+            self._backfill(tips)
+            return True
+        last = min(head.number, cursor.number + LIVE_BLOCKS)
+        headers = [head] if case is Case.NEXT else self.source.headers(range(cursor.number + 1, last + 1))
+        if case is Case.BEHIND or headers[0].parent_hash != cursor.hash:
+            return self._reorganise(cursor, tips)
+        _require_chain(headers)
+        self._append(headers, tips)
+        return headers[-1].number < head.number
 
-    def _roll_back(self, cursor: Cursor[Any]) -> None:
-        """Delete blocks from the newest down to the last one that the node still has."""
-        head = self.chain.web3.eth.block_number
-        while row := cursor.execute("SELECT number, hash FROM indexer.block ORDER BY number DESC LIMIT 1").fetchone():
-            if row["number"] <= head and self._header(row["number"]).hash == row["hash"]:
-                return
-            log.warning("reorg", block=row["number"])
-            cursor.execute("DELETE FROM indexer.block WHERE number = %s", (row["number"],))
+    def _append(self, headers: Sequence[Header], tips: Tips, keep: int | None = None) -> None:
+        logs, counters = self.source.blocks(self.decoder.addresses, [header.hash for header in headers], list(self.decoder.numbered))
+        blocks = [_row(header) for header in headers]
+        stretch = Stretch(headers[0].number, blocks[-1], blocks, self._decode(logs), self._by_name(counters))
+        hashes = {block.number: block.hash for block in blocks}
+        if any(hashes.get(event.block_number) != event.block_hash for event in stretch.events):
+            raise NodeFault("the node gave logs of other blocks than were asked for")
+        self._take(stretch, tips, keep)
 
-    def _check_sequences(self, cursor: Cursor[Any], events: list[Event]) -> None:
-        for contract in {event.contract for event in events}:
-            row = cursor.execute("SELECT COALESCE(max(sequence), 0) AS newest FROM indexer.event WHERE contract = %s", (contract,)).fetchone()
-            assert row is not None
-            if gap := find_gap(contract, row["newest"], events):
-                raise MissingLogs(f"{gap}; the node left logs out, asking again")
+    def _take(self, stretch: Stretch, tips: Tips, keep: int | None = None) -> None:
+        """Prove a stretch complete, then write it."""
+        newest = self._newest if keep is None else self._newest_at(keep)
+        require_complete(newest, stretch.events, stretch.counters)
+        timestamps = {block.number: block.timestamp for block in stretch.blocks}
+        batch = Batch(stretch.blocks, stretch.events, touches(stretch.events, timestamps, self.constants, RULES))
+        self._write(batch, self._cursor_at(stretch.last, tips), keep)
+        self._newest = newest | {event.contract: event.sequence for event in stretch.events if event.sequence is not None}
+        if self._amiss:
+            self.counts.healed += 1
+            self.store.note("missing_logs", stretch.last.number, f"complete after {self._amiss} more attempts")
+            self._amiss = 0
+        self.counts.blocks += len(stretch.blocks)
+        self.counts.events += len(stretch.events)
 
-    def _write(self, cursor: Cursor[Any], events: list[Event], start: int, end: int) -> None:
-        hashes = {event.block_number: event.block_hash for event in events}
-        for number in sorted({*hashes, *range(max(start, end - 63), end + 1)}):
-            header = self._header(number)
-            if hashes.get(number, header.hash) != header.hash:
-                raise MissingLogs(f"block {number} changed while it was read, asking again")
-            cursor.execute("INSERT INTO indexer.block VALUES (%s, %s, %s)", (number, header.hash, header.timestamp))
-        cursor.executemany(
-            "INSERT INTO indexer.event VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            [(e.block_number, e.log_index, e.tx_hash, e.contract, e.name, e.sequence, Jsonb(e.args)) for e in events],
+    def _newest_at(self, keep: int) -> dict[str, int]:
+        return {name: self.store.newest_event(name, keep)[0] for name in self.decoder.numbered.values()}
+
+    def _write(self, batch: Batch, after: Cursor, keep: int | None = None) -> None:
+        self.store.write(self.cursor, after, batch, keep)
+        self.cursor = after
+
+    def _cursor_at(self, block: BlockRow, tips: Tips) -> Cursor:
+        """Finality as far as the tables go; it never goes back."""
+        final, safe = (min(tip.number if tip else 0, block.number) for tip in (tips.finalized, tips.safe))
+        was = self.cursor
+        final = max(final, was.finalized) if was else final
+        return Cursor(block.number, block.hash, max(safe, final), final, tips.latest.number)
+
+    # reorgs
+
+    def _reorganise(self, cursor: Cursor, tips: Tips) -> bool:
+        """Go back to the newest block that chain and tables share, and on from there, in one transaction."""
+        keep = self._common(cursor, tips.latest)
+        depth = cursor.number - keep
+        log.warning("reorg", blocks=depth, since=keep + 1)
+        headers = self.source.headers(range(keep + 1, min(tips.latest.number, keep + 2 * LIVE_BLOCKS) + 1))
+        kept = self.store.hashes(keep, keep)[keep]
+        if headers:
+            _require_chain(headers)
+            if headers[0].parent_hash != kept:
+                raise NodeFault("the chain changed while it was read")
+            self._append(headers, tips, keep)
+        else:
+            block = BlockRow(keep, kept, 0)
+            self._newest = self._newest_at(keep)
+            self._write(Batch([], [], []), self._cursor_at(block, tips), keep)
+        self.counts.reorgs += 1
+        self.counts.deepest_reorg = max(self.counts.deepest_reorg, depth)
+        self.store.note("reorg", keep + 1, f"{depth} blocks were replaced")
+        return True
+
+    def _common(self, cursor: Cursor, head: Header) -> int:
+        """The newest block that both have. Halts, and raises FinalityBroken, where that lies before what was final."""
+        top = min(cursor.number, head.number)
+        while top >= cursor.finalized:
+            bottom = max(cursor.finalized, top - LIVE_BLOCKS + 1)
+            kept, told = self.store.hashes(bottom, top), self.source.headers(range(bottom, top + 1))
+            for header in reversed(told):
+                if kept.get(header.number) == header.hash:
+                    return header.number
+            top = bottom - 1
+        reason = (
+            f"the node's chain leaves ours before block {cursor.finalized}, which was final; "
+            "nothing is written until somebody has looked: see `funcnet indexer rewind --help`"
         )
+        log.error("finality broken", block=cursor.finalized, head=head.number)
+        self.store.halt(cursor, reason)
+        raise FinalityBroken(reason)
 
-    def complete(self) -> dict[str, int]:
-        """How many events each contract has beyond what is indexed: by its own counter. Empty where nothing is missing."""
-        missing = {}
-        with self.pool.connection() as connection:
-            for name in self._sequenced:
-                row = connection.execute("SELECT COALESCE(max(sequence), 0) AS n FROM indexer.event WHERE contract = %s", (name,)).fetchone()
-                assert row is not None
-                if behind := self.chain.call(name, "lastSequence") - row["n"]:
-                    missing[name] = behind
-        return missing
+    def _cross_check(self, cursor: Cursor, tips: Tips) -> None:
+        """Other nodes have to have the block that becomes final, too."""
+        if tips.finalized is None or tips.finalized.number < self._crossed + CROSS_CHECK_BLOCKS:
+            return
+        if words := self.source.disagreement(tips.finalized):
+            raise NodeFault(f"nodes disagree on a final block: {words}; nothing is written until they agree")
+        self._crossed = tips.finalized.number
+
+    def _heal(self, contract: str) -> None:
+        """Before another attempt: ask another node. Where that was no help, the gap may lie in what is written already, behind the contract's newest
+        event there: go back to before it."""
+        self.source.prefer_another()
+        cursor = self.cursor
+        if cursor is None or self._amiss % 2:
+            return
+        block = self.store.newest_event(contract)[1]
+        keep, hash_ = self.store.kept_before(block)
+        log.warning("reading again what may lack logs", since=keep + 1)
+        self._write(
+            Batch([], [], []), cursor._replace(number=keep, hash=hash_, safe=min(cursor.safe, keep), finalized=min(cursor.finalized, keep)), keep
+        )
+        self._newest = self._newest_at(keep)
+
+    # backfill
+
+    def _backfill(self, tips: Tips) -> None:
+        """All up to what is final, by ranges: several are fetched at once, one is written after the other."""
+        assert self.cursor is not None and tips.finalized is not None
+        began, start, last = time.monotonic(), self.cursor.number, tips.finalized.number
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            waiting: deque[Future[list[Stretch]]] = deque()
+            ahead = start + 1
+            try:
+                while waiting or ahead <= last:
+                    while ahead <= last and len(waiting) < FETCHERS:
+                        end = min(last, ahead + self.span - 1)
+                        waiting.append(pool.submit(self._fetch, ahead, end))
+                        ahead = end + 1
+                    for stretch in waiting.popleft().result():
+                        self._take(stretch, tips)
+                        self._adapt(stretch)
+                    done, seconds = self.cursor.number - start, time.monotonic() - began
+                    log.info("backfill", block=self.cursor.number, of=last, left_s=round(seconds / max(done, 1) * (last - self.cursor.number)))
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _fetch(self, first: int, last: int) -> list[Stretch]:
+        """A range, in parts where the node refuses the whole."""
+        try:
+            logs = self.source.logs(self.decoder.addresses, first, last)
+        except Refused:
+            if first == last:
+                raise
+            middle = (first + last) // 2
+            self.span = max(1, middle - first + 1)
+            return self._fetch(first, middle) + self._fetch(middle + 1, last)
+        (end,) = self.source.headers([last])
+        events = self._decode(logs)
+        if any(not first <= event.block_number <= last for event in events):
+            raise NodeFault("the node gave logs of other blocks than were asked for")
+        if any(event.block_number == last and event.block_hash != end.hash for event in events):
+            raise NodeFault(f"block {last} changed while it was read")
+        try:
+            counters = self._by_name(self.source.counters(list(self.decoder.numbered), end.hash))
+        except Refused:
+            counters = None  # a node that keeps no old state; the next range's numbers show a gap
+        return [Stretch(first, _row(end), self._rows(events, end), events, counters)]
+
+    def _rows(self, events: Sequence[Event], end: Header) -> list[BlockRow]:
+        """The range's blocks that hold events, and its last. A node that puts no timestamp to its logs is asked for the headers."""
+        untimed = sorted({event.block_number for event in events if event.timestamp is None})
+        told = {h.number: h for i in range(0, len(untimed), LIVE_BLOCKS) for h in self.source.headers(untimed[i : i + LIVE_BLOCKS])}
+        rows = {}
+        for event in events:
+            timestamp = event.timestamp if event.timestamp is not None else told[event.block_number].timestamp
+            rows[event.block_number] = BlockRow(event.block_number, event.block_hash, timestamp)
+        rows[end.number] = _row(end)
+        return [rows[number] for number in sorted(rows)]
+
+    def _adapt(self, stretch: Stretch) -> None:
+        """Ranges of about as many events as one transaction should hold."""
+        if len(stretch.events) > 2 * WANTED_EVENTS:
+            self.span = max(1, self.span // 2)
+        elif len(stretch.events) < WANTED_EVENTS // 2 and stretch.last.number - stretch.first + 1 >= self.span:
+            self.span = min(LONGEST_SPAN, self.span * 2)
+
+    def _decode(self, logs: Sequence[Log]) -> list[Event]:
+        """In the chain's order, each once."""
+        events = {}
+        for entry in logs:
+            if entry.removed:
+                raise NodeFault(f"log {entry.log_index} of {entry.transaction_hash} was removed by a reorg")
+            if (event := self.decoder.decode(entry)) is not None:
+                events[event.block_number, event.log_index] = event
+        return [events[place] for place in sorted(events)]
+
+    def _by_name(self, counters: Sequence[int]) -> dict[str, int]:
+        return dict(zip(self.decoder.numbered.values(), counters, strict=True))
 
 
-RETRYABLE = (MissingLogs, Web3Exception, requests.RequestException)
-"""What following again can mend."""
+def _row(header: Header) -> BlockRow:
+    return BlockRow(header.number, header.hash, header.timestamp)
+
+
+def _require_chain(headers: Sequence[Header]) -> None:
+    """Raises NodeFault where they do not follow on each other: the chain changed between two answers."""
+    for before, after in itertools.pairwise(headers):
+        if after.parent_hash != before.hash:
+            raise NodeFault(f"block {after.number} does not follow on block {before.number}; the chain changed while it was read")

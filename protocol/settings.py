@@ -123,6 +123,12 @@ class IndexerSettings(NetworkSettings):
 
     database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
     poll_seconds: float = Field(0.3, gt=0, description="pause between two looks at the head")
+    websocket_url: str = Field("", description="WebSocket address of the node, for notices of new heads; empty to look every now and then only")
+    other_rpc_urls: str = Field("", description="more nodes of the chain, comma-separated: asked where the first fails, and to compare final blocks")
+
+    @property
+    def more_nodes(self) -> list[str]:
+        return [url.strip() for url in self.other_rpc_urls.split(",") if url.strip()]
 
 
 class GatewaySettings(NetworkSettings):

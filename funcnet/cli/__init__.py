@@ -5,7 +5,7 @@ import sys
 import typer
 
 from funcnet import FuncnetError
-from funcnet.cli import bench, demo, deployment, economics, key, model, plant, up, verify, wallet
+from funcnet.cli import bench, demo, deployment, economics, indexer, key, model, plant, up, verify, wallet
 from protocol import ProtocolError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(plant.app, name="plant")
+app.add_typer(indexer.app, name="indexer")
 
 
 def main() -> None:

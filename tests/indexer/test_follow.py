@@ -1,5 +1,11 @@
-"""Following a real chain: through a reorg, through missing logs, to tables that equal a clean replay."""
+"""Following a real chain into a real database: through reorgs, crashes and missing logs, to tables that equal a clean replay."""
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -8,60 +14,36 @@ import requests
 from eth_abi import encode as abi_encode
 from eth_hash.auto import keccak
 
-from funcnet.actors import Wallet, give_func, give_gas
+from funcnet.actors import Wallet
 from funcnet.network import Network
-from indexer import MissingLogs
-from indexer.decode import Decoder, Event
-from indexer.follow import Follower, find_gap
-from protocol.database import migrate, open_pool
+from funcnet.processes import free_ports
+from indexer import FinalityBroken, MissingLogs
+from indexer.app import make_follower
+from indexer.decode import Event
+from indexer.follow import Case, Follower, classify, require_complete
+from indexer.node import Header, Log, Nodes
+from indexer.store import Cursor
 from protocol.units import FUNC
+from tests.indexer.following import catch_up, differences, follower_of, fresh_database, indexer_settings, rpc, stake
 
 
 @pytest.fixture
-def follower(small: Network, request: pytest.FixtureRequest) -> Any:
-    return make_follower(small, "follow")
+def follower(small: Network) -> Iterator[Follower]:
+    follower = follower_of(small, "follow")
+    yield follower
+    follower.store.close()
 
 
-def make_follower(small: Network, name: str, kind: type[Follower] = Follower) -> Any:
-    with psycopg.connect(small.database_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    url = small.database_for(name)
-    migrate(url, "indexer")
-    return kind(small.chain, open_pool(url), Decoder(small.chain.deployment))
-
-
-def catch_up(follower: Follower) -> None:
-    while follower.step():
-        pass
-
-
-def tables(follower: Follower) -> list[tuple[Any, ...]]:
-    with follower.pool.connection() as connection:
-        rows = connection.execute("SELECT block_number, log_index, contract, name, sequence, args FROM indexer.event ORDER BY 1, 2").fetchall()
-    return [tuple(row.values()) for row in rows]
-
-
-def stake(small: Network, wallet: Wallet, whole: int) -> None:
-    account = wallet.account()
-    give_gas(small.chain, account.address)
-    give_func(small.chain, small.wallet("treasury").account(), account.address, whole)
-    small.chain.send(account, "FuncToken", "approve", small.chain.address("Staking"), whole * FUNC)
-    small.chain.send(account, "Staking", "stake", account.address, whole * FUNC)
-
-
-def rpc(small: Network, method: str, params: list[Any]) -> Any:
-    answer = requests.post(small.rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, timeout=20).json()
-    assert "error" not in answer, answer
-    return answer["result"]
+def events(follower: Follower, name: str) -> list[dict[str, Any]]:
+    rows = follower.store.connection.execute("SELECT args FROM indexer.event WHERE name = %s ORDER BY block_number, log_index", (name,))
+    return [row["args"] for row in rows]
 
 
 def test_follow__new_events__are_decoded_with_totals_as_text(small: Network, follower: Follower, wallet: Wallet) -> None:
     stake(small, wallet, 5)
     catch_up(follower)
-    staked = [row for row in tables(follower) if row[3] == "Staked" and row[5]["account"] == wallet.account().address]
-    assert staked[-1][5]["amount"] == str(5 * FUNC)
-    assert follower.complete() == {}
+    assert [e["amount"] for e in events(follower, "Staked") if e["account"] == wallet.account().address] == [str(5 * FUNC)]
+    assert differences(small, follower) == []
 
 
 @pytest.mark.parametrize("endpoint", [b"\xff\xfe\x80", b"a\0b", b""])
@@ -75,63 +57,182 @@ def test_follow__text_that_is_none__keeps_nobody_from_reading_on(small: Network,
     assert chain.web3.eth.wait_for_transaction_receipt(digest)["status"] == 1
     assert chain.call("ProviderRegistry", "providerInfo", account.address)[0] == account.address
     catch_up(follower)
-    (found,) = [row[5] for row in tables(follower) if row[3] == "ProviderRegistered" and row[5]["provider"] == account.address]
+    (found,) = [e for e in events(follower, "ProviderRegistered") if e["provider"] == account.address]
     assert found["endpoint"] == endpoint.decode(errors="replace").replace("\0", "\ufffd")
-    assert follower.complete() == {}
+    assert differences(small, follower) == []
 
 
-def test_follow__reorg__leaves_the_tables_of_a_clean_replay(small: Network, follower: Follower, wallet: Wallet) -> None:
+@pytest.mark.parametrize("depth", [1, 6, 40])
+def test_follow__reorg__leaves_the_tables_of_a_clean_replay(small: Network, follower: Follower, wallet: Wallet, depth: int) -> None:
+    rpc(small, "anvil_mine", [hex(90)])
     stake(small, wallet, 7)
     catch_up(follower)
-    before = tables(follower)
-    # The last blocks are replaced by empty ones: the stake in them never happened.
-    rpc(small, "anvil_reorg", [6, []])
+    mine = [e for e in events(follower, "Staked") if e["account"] == wallet.account().address]
+    assert len(mine) == 1
+    # The last blocks are replaced by empty ones: what happened in them never did.
+    rpc(small, "anvil_reorg", [depth, []])
     catch_up(follower)
-    replayed = make_follower(small, "replayed")
-    catch_up(replayed)
-    assert tables(follower) == tables(replayed)
-    assert tables(follower) != before
-    assert follower.complete() == {}
+    assert follower.counts.reorgs == 1
+    assert 1 <= follower.counts.deepest_reorg <= depth  # empty blocks are mined again as they were
+    if depth > 4:
+        assert [e for e in events(follower, "Staked") if e["account"] == wallet.account().address] == []
+    assert differences(small, follower) == []
 
 
-class Forgetful(Follower):
+def test_follow__final_block_replaced__stops_until_somebody_rewinds(small: Network, follower: Follower, wallet: Wallet) -> None:
+    stake(small, wallet, 8)
+    rpc(small, "anvil_mine", [hex(70)])
+    catch_up(follower)
+    before = follower.cursor
+    rpc(small, "anvil_reorg", [74, []])
+    rpc(small, "anvil_mine", [hex(3)])
+    with pytest.raises(FinalityBroken, match="rewind"):
+        catch_up(follower)
+    assert before is not None
+    (halted,) = follower.store.connection.execute("SELECT halted FROM indexer.cursor").fetchall()
+    assert "was final" in halted["halted"]
+    follower.store.rewind(before.number - 80)
+    catch_up(follower)
+    assert differences(small, follower) == []
+
+
+class Forgetful(Nodes):
     """Stands for a node that leaves one log out, once: the first or the last of a range."""
 
     forgot = False
     which = 0
 
-    def _fetch(self, start: int, end: int) -> list[Event]:
-        events = super()._fetch(start, end)
-        sequenced = [event for event in events if event.sequence is not None]
-        if sequenced and not self.forgot:
+    def logs(self, addresses: Sequence[str], first: int, last: int) -> list[Log]:
+        return self._forget(super().logs(addresses, first, last))
+
+    def blocks(self, addresses: Sequence[str], hashes: Sequence[str], numbered: Sequence[str]) -> tuple[list[Log], list[int]]:
+        logs, counters = super().blocks(addresses, hashes, numbered)
+        return self._forget(logs), counters
+
+    def _forget(self, logs: list[Log]) -> list[Log]:
+        staked = "0x" + keccak(b"Staked(uint64,address,address,uint256,uint256)").hex()
+        found = [log for log in logs if log.topics[0] == staked]
+        if found and not self.forgot:
             self.forgot = True
-            events.remove(sequenced[self.which])
-        return events
+            logs.remove(found[self.which])
+        return logs
 
 
 @pytest.mark.parametrize("which", [0, -1])
-def test_follow__node_leaves_a_log_out__is_noticed_and_fetched_again(small: Network, wallet: Wallet, which: int) -> None:
+def test_follow__node_leaves_a_log_out__is_noticed_and_fetched_again(small: Network, follower: Follower, wallet: Wallet, which: int) -> None:
     stake(small, wallet, 3)
     stake(small, wallet, 4)
-    follower = make_follower(small, "forgetful", Forgetful)
-    follower.which = which
+    follower.source = node = Forgetful([small.rpc_url])
+    node.which = which
     with pytest.raises(MissingLogs, match="asking again"):
         catch_up(follower)
     catch_up(follower)
-    assert follower.complete() == {}
-    replayed = make_follower(small, "replayed")
-    catch_up(replayed)
-    assert tables(follower) == tables(replayed)
+    assert (follower.counts.missing, follower.counts.healed) == (1, 1)
+    assert differences(small, follower) == []
 
 
-def event(contract: str, sequence: int | None) -> Event:
-    return Event(1, "0x", 0, "0x", contract, "E", sequence, {})
+def test_follow__first_node_is_away__the_next_is_asked(small: Network, follower: Follower) -> None:
+    follower.source = Nodes([f"http://127.0.0.1:{free_ports(1)[0]}", small.rpc_url])
+    catch_up(follower)
+    assert differences(small, follower) == []
+
+
+def test_follow__database_killed__goes_on_where_it_was(small: Network, follower: Follower, wallet: Wallet) -> None:
+    catch_up(follower)
+    stake(small, wallet, 6)
+    small.kill_database()
+    with pytest.raises(psycopg.Error):
+        follower.step()
+    assert "database" in small.heal()
+    stake(small, wallet, 7)
+    catch_up(follower)
+    assert differences(small, follower) == []
+
+
+class Indexer:
+    """An indexer as a process of its own."""
+
+    def __init__(self, small: Network, url: str) -> None:
+        self.port = free_ports(1)[0]
+        websocket = small.rpc_url.replace("http", "ws", 1)
+        environment = os.environ | small._environment(database_url=url, port=self.port, websocket_url=websocket, poll_seconds=0.1)
+        self.process = subprocess.Popen([sys.executable, "-m", "indexer.app"], env=environment)
+
+    def status(self) -> dict[str, Any]:
+        try:
+            return dict(requests.get(f"http://127.0.0.1:{self.port}/v1/status", timeout=5).json())
+        except requests.RequestException:
+            return {"leading": None, "block": None, "fault": "away"}
+
+
+def until(what: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def test_indexers__two_at_once__one_writes_and_the_other_takes_over(small: Network, wallet: Wallet) -> None:
+    url = fresh_database(small, "two_indexers")
+    pair = [Indexer(small, url), Indexer(small, url)]
+    try:
+        until(lambda: all(one.status()["fault"] is None for one in pair))
+        assert sorted(bool(one.status()["leading"]) for one in pair) == [False, True]
+        leader, standby = sorted(pair, key=lambda one: not one.status()["leading"])
+        leader.process.kill()
+        leader.process.wait()
+        stake(small, wallet, 9)
+        head = small.chain.head()
+        until(lambda: standby.status()["leading"] and standby.status()["block"]["number"] >= head)
+    finally:
+        for one in pair:
+            one.process.kill()
+            one.process.wait()
+    follower = make_follower(indexer_settings(small, url))
+    catch_up(follower)
+    assert differences(small, follower) == []
+    follower.store.close()
+
+
+def header(number: int, hash_: str = "0x01") -> Header:
+    return Header(number, hash_, "0x00", 0)
 
 
 @pytest.mark.parametrize(
-    ("sequences", "gap"),
-    [([3, 4, 5], None), ([], None), ([4], "A goes from event 2 to 4"), ([3, 5], "A goes from event 3 to 5"), ([2], "A goes from event 2 to 2")],
+    ("head", "case"),
+    [
+        (header(7, "0xaa"), Case.DUPLICATE),
+        (header(7), Case.BEHIND),
+        (header(3), Case.BEHIND),
+        (header(8), Case.NEXT),
+        (header(9), Case.GAP),
+        (header(900), Case.GAP),
+    ],
 )
-def test_find_gap__sequences_after_two(sequences: list[int], gap: str | None) -> None:
-    events = [event("A", n) for n in sequences] + [event("B", 9), event("A", None)]
-    assert find_gap("A", 2, events) == gap
+def test_classify__head_at_block_seven(head: Header, case: Case) -> None:
+    assert classify(Cursor(7, "0xaa", 3, 2, 7), head) is case
+
+
+def event(contract: str, sequence: int | None) -> Event:
+    return Event(1, "0x", 0, 0, "0x", contract, "E", sequence, {})
+
+
+@pytest.mark.parametrize(
+    ("sequences", "counter", "gap"),
+    [
+        ([3, 4, 5], 5, None),
+        ([3, 4, 5], None, None),
+        ([], 2, None),
+        ([4], 4, "A goes from event 2 to 4"),
+        ([3, 5], 5, "A goes from event 3 to 5"),
+        ([2], 2, "A goes from event 2 to 2"),
+        ([3], 4, "A has 4 events, 3 were given"),
+        ([], 3, "A has 3 events, 2 were given"),
+        ([3], 2, "A has 2 events, 3 were given"),
+    ],
+)
+def test_require_complete__numbers_after_two(sequences: list[int], counter: int | None, gap: str | None) -> None:
+    given = [event("A", n) for n in sequences] + [event("B", 9), event("A", None)]
+    with pytest.raises(MissingLogs, match=gap) if gap else contextlib.nullcontext():
+        require_complete({"A": 2, "B": 8}, given, None if counter is None else {"A": counter})

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from funcnet.network import Network
 from funcnet.scenario import Scenario
+from tests.network.auditing import against_a_replay, at_each_block
 
 FUNCNET = str(Path(sys.executable).parent / "funcnet")
 
 
 def test_scenario__whole__pays_the_honest_and_slashes_the_cheat_alone(network: Network) -> None:
     scenario = Scenario(network, "What is two plus two?", 24, print, lambda _: None)
+    first = network.chain.head()
     scenario.run()
     report = scenario.report
     assert report["identical_to_generate"] is True
@@ -27,6 +29,10 @@ def test_scenario__whole__pays_the_honest_and_slashes_the_cheat_alone(network: N
     # Every check that a verifier did on honest work passed: nobody else was even accused.
     accused = {dispute["provider"] for dispute in network.indexed("/v1/disputes")["data"]}
     assert accused == {network.address("provider-2")}
+    # The indexer's figures are the contracts' own at every block of the scenario, and those of a clean replay.
+    last = network.indexed("/v1/status")["block"]["number"]
+    assert at_each_block(network, first, last) == []
+    assert against_a_replay(network, last) == []
 
 
 def test_demo__empty_prompt__is_one_clear_line() -> None:

@@ -1,0 +1,133 @@
+"""The audit: all is read from the chain again and compared with the tables, and the facts with the contracts' own view functions."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from indexer import Refused
+from indexer.decode import Decoder, Event
+from indexer.facts import Constants, FactKey, Fold, Value, Version, touches
+from indexer.node import Call, Nodes, ranges
+from indexer.rules import RULES
+from indexer.views import Question, questions
+from protocol.database import Pool
+
+CALLS = 200
+SPAN = 2_000
+SHOWN = 20
+"""Differences that are told one by one."""
+
+
+class Difference(NamedTuple):
+    """Something that the tables have otherwise than the chain."""
+
+    what: str
+    tables: Any
+    chain: Any
+
+
+@dataclass
+class Replay:
+    """Everything from the chain, folded in memory."""
+
+    events: dict[tuple[int, int], Event]
+    versions: dict[FactKey, list[Version]]
+
+    def at(self, block: int) -> dict[FactKey, Value]:
+        """Facts as they hold at a block."""
+        return {key: value for key, versions in self.versions.items() if (value := _at(versions, block)) is not None}
+
+    def up_to(self, block: int) -> "Replay":
+        """As it was at a block."""
+        events = {place: event for place, event in self.events.items() if place[0] <= block}
+        versions = {key: held for key, all_ in self.versions.items() if (held := [_open(v, block) for v in all_ if v.block <= block])}
+        return Replay(events, versions)
+
+
+def _open(version: Version, block: int) -> Version:
+    return replace(version, until=None) if version.until is not None and version.until > block else version
+
+
+def _at(versions: list[Version], block: int) -> Value | None:
+    held = [version.value for version in versions if version.block <= block]
+    return held[-1] if held else None
+
+
+@dataclass
+class Audit:
+    """Compares a database with a chain."""
+
+    nodes: Nodes
+    decoder: Decoder
+    constants: Constants
+    from_block: int
+
+    def replay(self, last: int) -> Replay:
+        """All events up to a block, and the facts that they make. Raises NodeFault."""
+        events: dict[tuple[int, int], Event] = {}
+        for first, end in ranges(self.from_block, last, SPAN):
+            for event in self._events(first, end):
+                events[event.block_number, event.log_index] = event
+        ordered = [events[place] for place in sorted(events)]
+        fold = Fold({})
+        for touch in touches(ordered, self._timestamps(ordered), self.constants, RULES):
+            fold.apply(touch)
+        return Replay(events, fold.written)
+
+    def _events(self, first: int, last: int) -> list[Event]:
+        try:
+            logs = self.nodes.logs(self.decoder.addresses, first, last)
+        except Refused:
+            if first == last:
+                raise
+            middle = (first + last) // 2
+            return self._events(first, middle) + self._events(middle + 1, last)
+        return [event for log in logs if (event := self.decoder.decode(log)) is not None]
+
+    def _timestamps(self, events: list[Event]) -> dict[int, int]:
+        known = {event.block_number: event.timestamp for event in events if event.timestamp is not None}
+        missing = sorted({event.block_number for event in events} - known.keys())
+        told = {header.number: header.timestamp for i in range(0, len(missing), CALLS) for header in self.nodes.headers(missing[i : i + CALLS])}
+        return known | told
+
+    def against_views(self, facts: Mapping[FactKey, Value], block: int, asked: list[Question] | None = None) -> list[Difference]:
+        """Facts as they hold at a block against the contracts' view functions at that block."""
+        asked = asked if asked is not None else questions(facts)
+        addresses = {name: address for address, name in self.decoder.names.items()}
+        found = []
+        for i in range(0, len(asked), CALLS):
+            part = asked[i : i + CALLS]
+            calls: list[Call] = [("eth_call", [{"to": addresses[q.view.contract], "data": q.data}, hex(block)], str) for q in part]
+            for question, answer in zip(part, self.nodes.ask(calls), strict=True):
+                for member, ours, theirs in question.view.differences(facts[question.key], bytes.fromhex(answer[2:])):
+                    what = f"{question.key.kind} {question.key.key} {member} by {question.view.contract}.{question.view.function} at block {block}"
+                    found.append(Difference(what, ours, theirs))
+        return found
+
+
+def tables_of(pool: Pool) -> Replay:
+    """What a database holds, as a replay."""
+    with pool.connection() as connection:
+        rows = connection.execute(
+            "SELECT e.block_number, b.hash, b.timestamp, e.log_index, e.tx_hash, e.contract, e.name, e.sequence, e.args "
+            "FROM indexer.event e JOIN indexer.block b ON b.number = e.block_number"
+        )
+        events = {(row["block_number"], row["log_index"]): Event(*row.values()) for row in rows}
+        versions: dict[FactKey, list[Version]] = {}
+        kept = connection.execute("SELECT kind, key, block_number, log_index, value, until FROM indexer.version ORDER BY kind, key, block_number")
+        for row in kept:
+            version = Version(row["block_number"], row["log_index"], row["value"], row["until"])
+            versions.setdefault(FactKey(row["kind"], row["key"]), []).append(version)
+    return Replay(events, versions)
+
+
+def compare(tables: Replay, chain: Replay) -> Iterator[Difference]:
+    """Where the two differ: events, then versions of facts."""
+    for place in sorted(tables.events.keys() | chain.events.keys()):
+        ours, theirs = tables.events.get(place), chain.events.get(place)
+        if ours is None or theirs is None or ours._replace(timestamp=None) != theirs._replace(timestamp=None):
+            yield Difference(f"event {place[0]}-{place[1]}", ours, theirs)
+    for key in sorted(tables.versions.keys() | chain.versions.keys()):
+        has, should = tables.versions.get(key, []), chain.versions.get(key, [])
+        if has != should:
+            yield Difference(f"fact {key.kind} {key.key}", has[-3:], should[-3:])
