@@ -9,6 +9,7 @@ What an event does to which facts is said by the functions of ``indexer.rules``,
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from indexer.decode import Event
@@ -139,8 +140,9 @@ def _getter(path: str) -> Callable[[Args, Place], Any]:
     return lambda args, place: args[first][second]
 
 
-def join_key(members: Iterable[Any]) -> str:
-    """A key's members as one text."""
+@lru_cache(maxsize=65536)
+def join_key(members: tuple[Any, ...]) -> str:
+    """A key's members as one text; kept, as the same few keys come again and again."""
     return "/".join(part.zfill(DIGITS) if part.isdigit() else part for part in map(str, members))
 
 

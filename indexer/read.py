@@ -81,7 +81,7 @@ class Session:
 
     def disputes(self, after: str, limit: int, provider: str | None = None) -> Page:
         page = self.page(self.rows(queries.DISPUTES, before=after or None, limit=limit, provider=provider), limit, "dispute_id")
-        return page._replace(next=page.next and join_key([page.next]))
+        return page._replace(next=page.next and join_key((page.next,)))
 
     def rewards(self, after: str, limit: int, filters: Mapping[str, str]) -> Page:
         page = self.facts("reward", after, limit, filters)
@@ -96,7 +96,7 @@ class Session:
                 break
             leading.append(filters[member])
         whole = len(leading) == len(KINDS[kind])
-        prefix = join_key(leading) + ("" if whole or not leading else "/")
+        prefix = join_key(tuple(leading)) + ("" if whole or not leading else "/")
         end = prefix + (FIRST if whole and leading else LAST)
         names, values = zip(*filters.items(), strict=True) if filters else ((), ())
         where = " AND ".join(f"f.value ->> %(name{i})s = %(value{i})s" for i in range(len(names))) or "true"
