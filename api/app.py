@@ -62,7 +62,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     router.load = settler.load
     jobs = Jobs(chain, account, budget, router, settler)
     watch = Watch(chain, account, budget)
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router)
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

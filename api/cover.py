@@ -1,6 +1,7 @@
 """What stands behind the gateway's promises: payers' credit read from the chain, its own bond allocated to providers, receipts handed in."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
 from api.routing import Router
+from api.summaries import SUMMARY_SECONDS, Summaries
 from api.text import TextModel
 from protocol import ProtocolError
 from protocol.chain import Chain
 from protocol.database import AsyncPool
+from protocol.typed import Signed
 from protocol.units import FUNC
 
 log = structlog.get_logger()
@@ -37,12 +40,13 @@ class Cover:
     indexer_url: str
     models: Mapping[str, TextModel]
     router: Router
+    summaries: Summaries
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while True:
-                for work in (self._allocate(), self._refresh_all(), self._hand_in(http), self.router.revive()):
+                for work in (self._allocate(), self._refresh_all(), self._hand_in(http), self._summarise(http), self.router.revive()):
                     try:
                         await work
                     except (ProtocolError, DatabaseError, aiohttp.ClientError, TimeoutError) as error:
@@ -97,6 +101,18 @@ class Cover:
                 if answer.status >= 500:
                     return
             await self.budget.mark_handed_in(LegKey(leg["job_id"], leg["provider"], leg["epoch"]))
+
+    async def _summarise(self, http: aiohttp.ClientSession) -> None:
+        """Tell the indexer, signed, what work there was for whom and what ruled the others out."""
+        now = int(time.time())
+        if now < self.summaries.since + SUMMARY_SECONDS or not self.summaries.counts:
+            return
+        told = self.summaries.take(self.account.address, now)
+        domain = self.chain.receipts_domain
+        signed = [Signed.of(summary, summary.sign(domain, self.account.key)) for summary in told]
+        async with http.post(f"{self.indexer_url}/v1/routing", json=[{"message": s.message, "signature": s.signature} for s in signed]) as answer:
+            if answer.status != 201:
+                log.warning("the indexer takes no routing summaries", status=answer.status, reason=(await answer.text())[:200])
 
     async def verification(self, job_id: str) -> dict[str, Any] | None:
         """What the indexer knows of a job: signed, anchored, verified or convicted; None while it cannot be asked."""

@@ -24,6 +24,7 @@ from api.prefixes import NOTHING, Prefix, Prefixes
 from api.routing import Router, StageOffer
 from api.schema import ChatRequest, SamplingRequest, usage
 from api.settler import Settler
+from api.summaries import Routing, Summaries
 from api.text import TextModel
 from protocol.chain import Chain, struct_values
 from protocol.grammar import Grammar
@@ -200,6 +201,7 @@ class Jobs:
     meters: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(Meter))
     """By model."""
     prefixes: Prefixes = field(default_factory=Prefixes)
+    summaries: Summaries = field(default_factory=lambda: Summaries(int(time.time())))
     _registered: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
     async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Begun:
@@ -236,7 +238,11 @@ class Jobs:
         passed_over: set[str] = set()
         reason = ""
         for _ in range(OPEN_TRIES + bool(prefix.tokens)):
-            route, prefix = await asyncio.to_thread(self._route, spec, prefix, passed_over)
+            try:
+                route, prefix = await asyncio.to_thread(self._route, spec, prefix, passed_over)
+            except NoRoute:
+                self._note_routing(spec, [], passed_over)
+                raise
             try:
                 pipeline = await self._open(key, model, replace(spec, prefix=prefix), route)
             except StageFailed as error:
@@ -250,8 +256,15 @@ class Jobs:
                     passed_over.add(error.provider)
                 reason = str(error)
                 continue
+            self._note_routing(replace(spec, prefix=prefix), route, passed_over)
             return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meters[model.name], self.prefixes, request.stops)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
+
+    def _note_routing(self, spec: JobSpec, route: list[StageOffer], passed_over: set[str]) -> None:
+        """Count the job for *why no work*."""
+        away, offers = passed_over | self.router.resting.keys(), self.router.known(spec.model_id)
+        sticky, prompt = bool(spec.prefix.tokens), len(spec.prompt)
+        self.summaries.note(spec.model_id, Routing(offers, route, spec.wish, self.router.backed, away, sticky, prompt, spec.max_tokens))
 
     def _route(self, spec: JobSpec, prefix: Prefix, passed_over: set[str]) -> tuple[list[StageOffer], Prefix]:
         """The best stages, or those of an earlier job whose rows make them no dearer. Raises NoRoute."""

@@ -136,6 +136,10 @@ class Router:
             self._offers[model_id] = (time.monotonic(), offers)
         return offers
 
+    def known(self, model_id: bytes) -> list[StageOffer]:
+        """All offers of a model as last read."""
+        return self._offers.get(model_id, (0.0, []))[1]
+
     def choose(
         self, model_id: bytes, layers: LayerRange, prompt: int, completion: int, passed_over: Collection[str] = (), wish: Wish = DEFAULT_WISH
     ) -> list[StageOffer]:

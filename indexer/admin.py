@@ -39,12 +39,14 @@ def audit(settings: IndexerSettings, every_block: int) -> dict[str, Any]:
     first = max(chain.deployment.from_block, cursor.number - every_block)
     for block in range(first, cursor.number + 1):
         found += auditor.against_views(tables.at(block), block)
-    counts = {"block": cursor.number, "finalized": cursor.finalized, "events": len(tables.events), "facts": len(tables.versions)}
     return {
-        **counts,
-        "view_blocks": cursor.number - first + 1,
-        "differences": [told(difference) for difference in found[:SHOWN]],
+        "block": cursor.number,
+        "finalized": cursor.finalized,
+        "events": len(tables.events),
+        "facts": len(tables.versions),
+        "blocks_viewed": cursor.number - first + 1,
         "count": len(found),
+        "differences": [told(difference) for difference in found[:SHOWN]],
     }
 
 

@@ -2,29 +2,27 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
 
 import structlog
 import uvicorn
-from fastapi import Body, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from psycopg.types.json import Jsonb
 
 from indexer.decode import Decoder
 from indexer.facts import Constants
 from indexer.follow import Follower
 from indexer.following import Following
+from indexer.handed import hand_in
 from indexer.heads import Heads
 from indexer.metrics import Metrics
 from indexer.node import Nodes
 from indexer.read import Reader
 from indexer.routes import add_error_handlers, routes
 from indexer.store import Store
-from protocol import ProtocolError, logs
+from protocol import logs
 from protocol.chain import Chain
-from protocol.database import Pool, migrate, open_pool
-from protocol.receipts import StageReceipt
+from protocol.database import migrate, open_pool
 from protocol.settings import IndexerSettings
 
 log = structlog.get_logger()
@@ -88,32 +86,8 @@ def create_app(settings: IndexerSettings) -> FastAPI:
         """Prometheus metrics."""
         return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.post("/v1/receipts", status_code=201)
-    def add_receipt(signed: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-        """Hand in a signed receipt; it counts only if its provider's operator signed it."""
-        try:
-            receipt = StageReceipt.from_json(signed["message"])
-            operator = receipt.signer(chain.receipts_domain, bytes.fromhex(signed["signature"].removeprefix("0x")))
-        except (KeyError, ValueError, AttributeError, ProtocolError) as error:
-            raise HTTPException(400, f"not a signed receipt: {error}") from error
-        with reader.session() as session:
-            registered = session.provider_of(operator)
-        if registered != receipt.provider:
-            if following.fault:
-                raise HTTPException(503, f"operator {operator} is not known yet: {following.fault}; try again")
-            raise HTTPException(400, f"the receipt is signed by {operator}, which is no operator of {receipt.provider}")
-        _store_receipt(pool, receipt, signed)
-        return {"provider": receipt.provider, "number": receipt.number}
-
+    app.include_router(hand_in(reader, pool, following, chain.receipts_domain))
     return app
-
-
-def _store_receipt(pool: Pool, receipt: StageReceipt, signed: dict[str, Any]) -> None:
-    job_id, model_id = "0x" + receipt.job_id.hex(), "0x" + receipt.model_id.hex()
-    key = (receipt.provider, receipt.number, job_id, receipt.payer, receipt.gateway, model_id, str(receipt.layers))
-    counts = (receipt.prompt_tokens, receipt.completion_tokens, receipt.amount, Jsonb(signed))
-    with pool.connection() as connection:
-        connection.execute("INSERT INTO indexer.receipt VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", (*key, *counts))
 
 
 def main() -> None:

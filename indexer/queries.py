@@ -105,6 +105,20 @@ FROM {verifier} v LEFT JOIN accusation a ON a.verifier = v.key
 WHERE v.key > %(after)s ORDER BY v.key LIMIT %(limit)s
 """
 
+WORK = """
+SELECT provider, model_id, count(DISTINCT gateway) AS gateways, sum(jobs)::bigint AS jobs, sum(chosen)::bigint AS chosen, {reasons},
+       min(since) AS since, max(until) AS until
+FROM indexer.routing WHERE until > %(from)s AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+GROUP BY provider, model_id ORDER BY provider, model_id LIMIT %(limit)s
+"""
+
+STANDING = """
+SELECT p.key AS provider, (p.value ->> 'jailedUntil')::bigint AS jailed_until, COALESCE(s.value ->> 'active', '0') AS stake,
+       (SELECT count(*) FROM {offer} o WHERE o.key > p.key || '/' AND o.key < p.key || '0' AND (o.value -> 'active')::bool) AS offers,
+       (SELECT count(*) FROM {allocation} a WHERE a.value ->> 'provider' = p.key AND a.value ->> 'amount' <> '0') AS gateways_with_bond
+FROM {provider} p LEFT JOIN {stake} s ON s.key = p.key WHERE p.key = %(provider)s
+"""
+
 FACTS = """
 SELECT f.key, f.value, f.block_number, f.log_index, e.tx_hash
 FROM {kind} f JOIN indexer.event e USING (block_number, log_index)

@@ -1,6 +1,7 @@
 """What the API reads: facts as they hold at a block, events, jobs; never the chain."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from indexer import epochs, queries
 from indexer.facts import KINDS, join_key
 from indexer.store import Cursor, read_cursor
 from protocol.database import Pool, Row
+from protocol.routing import REASONS
+from protocol.typed import camel
 
 FIRST, LAST = "\x01", "\U0010ffff"
 """A character before, and one behind, all that keys have."""
@@ -70,6 +73,11 @@ class Session:
         """Whose operator an account is or was."""
         found = self.rows("SELECT o.value ->> 'provider' AS provider FROM {operator} o WHERE o.key = %(operator)s", operator=operator)
         return found[0]["provider"] if found else None
+
+    def has_bond(self, gateway: str) -> bool:
+        """Whether a gateway has FUNC at stake."""
+        found = self.rows("SELECT 1 AS there FROM {bond} b WHERE b.key = %(gateway)s AND b.value ->> 'balance' <> '0'", gateway=gateway)
+        return bool(found)
 
     # listings
 
@@ -147,6 +155,18 @@ class Session:
         page = self.events(after, limit, name="DutiesPosted", args=args)
         members = ("verifier", "epoch", "count", "root")
         return page._replace(data=[{**{name: row["args"][name] for name in members}, **_origin(row)} for row in page.data])
+
+    def work(self, provider: str | None, hours: int, limit: int) -> Row:
+        """What work gateways had for providers in the last hours, and what ruled each out of the rest; for one provider, how it stands on chain."""
+        reasons = ", ".join(f"sum((body -> 'message' ->> '{camel(name)}')::bigint)::bigint AS {name}" for name in REASONS)
+        now = int(time.time())
+        rows = self.rows(queries.WORK.replace("{reasons}", reasons), **{"from": now - 3600 * hours}, provider=provider, limit=limit)
+        for row in rows:
+            row["ruled_out"] = {name: count for name in REASONS if (count := row.pop(name))}
+        standing = self.rows(queries.STANDING, provider=provider) if provider else []
+        if provider and not standing:
+            raise NotThere(f"{provider} is no registered provider; `provider-agent register` makes it one")
+        return {"data": rows, "standing": standing[0] if standing else None, "meaning": REASONS}
 
     def jobs(self, before: str | None, limit: int, filters: Mapping[str, str]) -> Page:
         """Jobs by the receipts that were handed in, newest first."""

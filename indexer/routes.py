@@ -196,6 +196,13 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         filters = {name: value for name, value in (("payer", payer), ("gateway", gateway), ("provider", provider)) if value is not None}
         return answer(request, "latest", form, lambda session: session.usage(columns, after, limit, filters))
 
+    @router.get("/v1/work")
+    def work(request: Request, provider: Address = None, hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24, limit: Limit = 100) -> Response:
+        """Why no work: by gateways' signed summaries, the jobs that each provider could have had, how many it got, and what ruled it out of the
+        others; for one provider, how it stands on chain as well."""
+        with reader.session() as session:
+            return tagged(request, msgspec.json.encode(session.work(provider, hours, limit)), "application/json")
+
     @router.get("/v1/holders")
     def holders() -> dict[str, Any]:
         """Accounts that FUNC was ever sent to or from."""

@@ -86,6 +86,7 @@ class ProviderSettings(NetworkSettings):
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
     drain_seconds: float = Field(30.0, ge=0, description="how long open sessions may go on once the agent is asked to end")
+    indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for `provider-agent why`")
 
     def for_model(self, name: str | None) -> Self:
         """With the folder of a named model; as it is where no name is given. Raises SettingsError."""

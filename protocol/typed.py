@@ -52,11 +52,11 @@ class TypedStruct:
     def members(cls) -> list[dict[str, str]]:
         """The EIP-712 members in order."""
         hints = get_type_hints(cls, include_extras=True)
-        return [{"name": _camel(f.name), "type": get_args(hints[f.name])[1]} for f in dataclasses.fields(cls)]
+        return [{"name": camel(f.name), "type": get_args(hints[f.name])[1]} for f in dataclasses.fields(cls)]
 
     def message(self) -> dict[str, Any]:
         """Field values under their Solidity names."""
-        return {_camel(f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {camel(f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def abi_tuple(self) -> tuple[object, ...]:
         """The values in the order of the contract's struct."""
@@ -123,7 +123,8 @@ class Signed(msgspec.Struct, frozen=True):
         return bytes.fromhex(self.signature.removeprefix("0x"))
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """A field's name as Solidity writes it."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 

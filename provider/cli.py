@@ -196,6 +196,48 @@ def status(owner: Annotated[str | None, typer.Option(help="the provider's owner 
 
 
 @app.command()
+def why(
+    owner: Annotated[str | None, typer.Option(help="the provider's owner address (FUNCNET_OWNER)")] = None,
+    indexer: Annotated[str | None, typer.Option(help="the indexer's address (FUNCNET_INDEXER_URL)")] = None,
+    hours: Annotated[int, typer.Option(min=1, max=744, help="how far to look back")] = 24,
+    as_json: AsJson = False,
+) -> None:
+    """Why there is no work, or not more: which jobs gateways had, how many of them they gave this provider, and what ruled it out of the others."""
+    import requests
+
+    settings = ProviderSettings.load(owner=owner, indexer_url=indexer)
+    try:
+        answer = requests.get(f"{settings.indexer_url}/v1/work?provider={settings.owner}&hours={hours}", timeout=10)
+        told = answer.json()
+    except requests.RequestException as error:
+        raise SettingsError(f"no indexer answers at {settings.indexer_url}: {error}; give --indexer or set FUNCNET_INDEXER_URL") from error
+    if answer.status_code != 200:
+        raise SettingsError(f"the indexer knows no work for {settings.owner!r}: {told['detail']}")
+    if as_json:
+        print(json.dumps(told))
+        return
+    for line in _why(told):
+        print(line)
+
+
+def _why(told: dict[str, Any]) -> list[str]:
+    """The indexer's answer in words, what has to be mended first."""
+    standing, lines = told["standing"], []
+    if standing["jailed_until"]:
+        lines.append("jailed after a conviction; `provider-agent unjail` once that is over")
+    if not standing["offers"]:
+        lines.append("no offer is active; `provider-agent register` makes one")
+    if not standing["gateways_with_bond"]:
+        lines.append("no gateway has put up bond for it yet; that takes some seconds after the registration, and a gateway that lists the model")
+    lines += [] if told["data"] else ["no gateway has told of a job that it could have had; is the model asked for at all?"]
+    for row in told["data"]:
+        lines.append(f"model {row['model_id'][:18]}: {row['chosen']} of {row['jobs']} jobs by {row['gateways']} gateway(s)")
+        ruled_out = sorted(row["ruled_out"].items(), key=lambda entry: -entry[1])
+        lines += [f"  {count:6} {reason:16} {told['meaning'][reason]}" for reason, count in ruled_out]
+    return lines
+
+
+@app.command()
 def claim(data_dir: DataDir = None, owner: Annotated[str | None, typer.Option(help="the provider's owner address")] = None) -> None:
     """Redeem vouchers and release what is past its window, now. `start` does this by itself."""
     from provider.anchoring import Anchoring

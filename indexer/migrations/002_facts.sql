@@ -60,6 +60,20 @@ CREATE TABLE indexer.incident (
 CREATE INDEX version_batch ON indexer.version ((value ->> 'provider'), ((value ->> 'firstNumber')::bigint)) WHERE kind = 'batch' AND until IS NULL;
 CREATE INDEX ON indexer.receipt (received_at);
 
+-- Gateways' signed words on what work they had for whom, and what ruled the others out.
+CREATE TABLE indexer.routing (
+    gateway TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    since BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    jobs BIGINT NOT NULL,
+    chosen BIGINT NOT NULL,
+    body JSONB NOT NULL,
+    PRIMARY KEY (gateway, provider, model_id, since)
+);
+CREATE INDEX ON indexer.routing (provider, until);
+
 -- Epochs that are final, each with the root over its rewards and usage, and the word that stands for it and all before it.
 CREATE TABLE indexer.epoch (
     epoch BIGINT PRIMARY KEY,
