@@ -10,7 +10,7 @@ FUNCNET = str(Path(sys.executable).parent / "funcnet")
 def test_bench__unknown__names_the_known_ones() -> None:
     done = subprocess.run([FUNCNET, "bench", "speed"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "funcnet: no benchmark 'speed'; known: family, gas, pipeline, recovery, serving, soak, verify\n"
+    assert done.stderr == "funcnet: no benchmark 'speed'; known: family, gas, indexer, pipeline, recovery, serving, soak, verify\n"
 
 
 def test_bench__from_another_folder__all_load(tmp_path: Path) -> None:
