@@ -5,6 +5,7 @@ ApiError                an answer in OpenAI's error shape, with its HTTP status
 ├── WrongKey            401
 ├── NoCredit            402; not retried by clients
 ├── NoSuchModel         404
+├── Conflict            409; says whether to try again
 ├── ClientGone          499; nobody reads it
 ├── TooManyRequests     429 with Retry-After and the rate limit's headers
 └── NoRoute             503 with Retry-After
@@ -50,6 +51,11 @@ class NoCredit(ApiError):
 class NoSuchModel(ApiError):
     status = 404
     kind = "invalid_request_error"
+
+
+class Conflict(ApiError):
+    status = 409
+    kind = "conflict_error"
 
 
 class ClientGone(ApiError):

@@ -12,23 +12,27 @@ from typing import Any
 import msgspec
 import structlog
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from psycopg import Error as DatabaseError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
+from api.account import Account, Dollars
 from api.anchors import Anchors
 from api.budget import Budget, LegKey
 from api.completions import Completions
 from api.cover import Cover
+from api.idempotency import Idempotency
 from api.jobs import Jobs
 from api.keys import ApiKey, KeyStore
 from api.legs import LegCloser
 from api.limits import RateLimits
+from api.metrics import Metrics
 from api.models import Models
 from api.pages import pages
 from api.routing import Router
@@ -61,8 +65,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     settler = Settler(budget, LegCloser(chain, account, budget))
     router.load = settler.load
     jobs = Jobs(chain, account, budget, router, settler)
+    idempotency = Idempotency(pool)
     watch = Watch(chain, account, budget)
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries)
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, idempotency)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -76,15 +81,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan)
+    metrics = Metrics(jobs)
     _add_error_shapes(app)
+    app.add_middleware(Stamp, metrics=metrics)
 
     async def caller(request: Request) -> ApiKey:
         return await keys.authenticate(request.headers.get("authorization"))
 
-    def require_admin(request: Request) -> None:
+    def require_token(request: Request, wanted: str, name: str) -> None:
         token = (request.headers.get("authorization") or "").removeprefix("Bearer ")
-        if not hmac.compare_digest(token.encode(), admin.encode()):
-            raise WrongKey("this needs the gateway's admin token", code="invalid_admin_token")
+        if not hmac.compare_digest(token.encode(), wanted.encode()):
+            raise WrongKey(f"this needs the gateway's {name} token", code=f"invalid_{name}_token")
+
+    def require_admin(request: Request) -> None:
+        require_token(request, admin, "admin")
 
     @app.get("/livez")
     def livez() -> dict[str, str]:
@@ -99,6 +109,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         except (ApiError, ProtocolError) as error:
             return JSONResponse({"reason": str(error)}, 503)
         return JSONResponse({"reason": "ok"})
+
+    @app.get("/metrics", include_in_schema=False)
+    def scrape(request: Request) -> Response:
+        require_token(request, settings.metrics_token.get_secret_value() or admin, "metrics")
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     def list_models(_: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
@@ -115,13 +130,26 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.post("/v1/keys", status_code=201, dependencies=[Depends(require_admin)])
     async def create_key(request: schema.KeyRequest) -> dict[str, Any]:
-        made = await keys.create(request.name, request.payer, None if request.budget is None else int(request.budget), request.models)
+        made = await keys.create(request.name, request.payer, request.to_policy())
         await cover.refresh_credit(request.payer)
         return made
 
     @app.get("/v1/keys", dependencies=[Depends(require_admin)])
     async def list_keys() -> dict[str, Any]:
         return {"data": await keys.list()}
+
+    @app.get("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
+    async def one_key(key_id: str) -> dict[str, Any]:
+        return await keys.one(key_id)
+
+    @app.patch("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
+    async def change_key(key_id: str, request: schema.KeyChange) -> dict[str, Any]:
+        name = request.name if "name" in request.model_fields_set else None
+        return await keys.change(key_id, name, request.changes())
+
+    @app.post("/v1/keys/{key_id}/rotate", dependencies=[Depends(require_admin)])
+    async def rotate_key(key_id: str, request: schema.Rotation) -> dict[str, Any]:
+        return await keys.rotate(key_id, request.grace_seconds)
 
     @app.delete("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
     async def revoke_key(key_id: str) -> dict[str, Any]:
@@ -136,7 +164,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             raise NoSuchModel(f"no job {job_id} of this payer", code="no_such_job")
         return await _told(job, await cover.verification(job_id), anchors)
 
-    app.include_router(Completions(jobs, models, limits, cover).routes(caller))
+    app.include_router(Completions(jobs, models, limits, cover, idempotency).routes(caller))
+    dollars = Dollars(settings.usd_per_func)
+    app.include_router(Account(pool, keys, budget, dollars, account.address, settings.indexer_url).routes(caller))
     app.include_router(pages(jobs, models, settings.indexer_url))
     return app
 
@@ -186,14 +216,14 @@ def _add_error_shapes(app: FastAPI) -> None:
     async def unavailable(_: Request, error: Exception) -> JSONResponse:
         return shaped(NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable"))
 
-    app.add_middleware(Stamp)
-
 
 class Stamp:
-    """Adds a request id and the time taken to each answer's headers. Plain ASGI: what wraps requests would hide from them that the client left."""
+    """Adds a request id and the time taken to each answer's headers, and counts it. Plain ASGI: what wraps requests would hide from them that the
+    client left."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -205,7 +235,10 @@ class Stamp:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = name
-                headers["openai-processing-ms"] = str(int((time.perf_counter() - started) * 1000))
+                seconds = time.perf_counter() - started
+                headers["openai-processing-ms"] = str(int(seconds * 1000))
+                route = getattr(scope.get("route"), "path", "other")
+                self.metrics.answered(route, message["status"], seconds)
             await send(message)
 
         await self.app(scope, receive, stamped)

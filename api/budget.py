@@ -12,12 +12,20 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from api import NoCredit
-from api.keys import ApiKey
+from api.keys import OVER, ApiKey
 from protocol.database import AsyncPool
 from protocol.receipts import SessionOffer
 from protocol.typed import Signed
 from protocol.units import format_func
 from protocol.wire import CloseReply, RouteStop
+
+SET_ASIDE = f"""
+UPDATE api.key SET reserved = reserved + %(a)s, spent_before = CASE WHEN {OVER} THEN spent ELSE spent_before END,
+       period_start = CASE WHEN {OVER} THEN period_start + make_interval(secs => period_seconds * floor(
+           extract(epoch FROM now() - period_start) / period_seconds)) ELSE period_start END
+WHERE id = %(k)s AND (budget IS NULL OR spent - CASE WHEN {OVER} THEN spent ELSE spent_before END + reserved + %(a)s <= budget)
+"""
+"""Reserve of a key's budget, in the period that runs now. What is reserved over a period's end counts in the next one as well."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,10 @@ class Budget:
         assert row is not None
         return int(row["n"])
 
-    async def set_credit(self, payer: str, credit: int) -> None:
-        """Note what the chain lets this gateway take from the payer in all."""
+    async def set_credit(self, payer: str, credit: int, redeemed: int = 0) -> None:
+        """Note what the chain lets this gateway take from the payer in all, and what of it was redeemed."""
         async with self.pool.connection() as connection:
-            await connection.execute("UPDATE api.payer SET credit = %s WHERE address = %s", (credit, payer))
+            await connection.execute("UPDATE api.payer SET credit = %s, redeemed = %s WHERE address = %s", (credit, redeemed, payer))
 
     async def reserve(self, key: ApiKey, job_id: str, model: str, prompt_tokens: int, amount: int) -> None:
         """Set the job's greatest cost aside, from the key's budget and from the payer's credit. Raises NoCredit."""
@@ -76,10 +84,7 @@ class Budget:
             await self._set_aside(connection, job["key_id"], job["payer"], amount)
 
     async def _set_aside(self, connection: AsyncConnection[Any], key_id: str, payer: str, amount: int) -> None:
-        cursor = await connection.execute(
-            "UPDATE api.key SET reserved = reserved + %(a)s WHERE id = %(k)s AND (budget IS NULL OR spent + reserved + %(a)s <= budget)",
-            {"a": amount, "k": key_id},
-        )
+        cursor = await connection.execute(SET_ASIDE.encode(), {"a": amount, "k": key_id})
         if cursor.rowcount != 1:
             raise NoCredit(f"the job may cost {format_func(amount)}, which passes what is left of this key's budget", code="budget_exceeded")
         cursor = await connection.execute(

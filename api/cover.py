@@ -12,6 +12,7 @@ from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
+from api.idempotency import Idempotency
 from api.routing import Router
 from api.summaries import SUMMARY_SECONDS, Summaries
 from api.text import TextModel
@@ -41,12 +42,14 @@ class Cover:
     models: Mapping[str, TextModel]
     router: Router
     summaries: Summaries
+    idempotency: Idempotency
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while True:
-                for work in (self._allocate(), self._refresh_all(), self._hand_in(http), self._summarise(http), self.router.revive()):
+                handing_in = (self._hand_in(http), self._summarise(http))
+                for work in (self._allocate(), self._refresh_all(), *handing_in, self.router.revive(), self.idempotency.sweep()):
                     try:
                         await work
                     except (ProtocolError, DatabaseError, aiohttp.ClientError, TimeoutError) as error:
@@ -58,13 +61,14 @@ class Cover:
         async with self.pool.connection() as connection:
             cursor = await connection.execute("SELECT provider, model_id FROM api.voucher WHERE payer = %s", (payer,))
             streams = [(row["provider"], bytes.fromhex(row["model_id"].removeprefix("0x"))) for row in await cursor.fetchall()]
-        await self.budget.set_credit(payer, await asyncio.to_thread(self._credit, payer, streams))
+        await self.budget.set_credit(payer, *await asyncio.to_thread(self._credit, payer, streams))
 
-    def _credit(self, payer: str, streams: list[tuple[str, bytes]]) -> int:
+    def _credit(self, payer: str, streams: list[tuple[str, bytes]]) -> tuple[int, int]:
+        """What the gateway may take in all, and what of it was taken."""
         gateway = self.account.address
         free = [self.chain.call("PaymentEscrow", "available", payer, gateway, UNKNOWN_PROVIDER, model_id)[0] for model_id in self._model_ids()]
-        redeemed = [self.chain.call("Settlement", "redeemedOf", payer, gateway, provider, model_id) for provider, model_id in streams]
-        return max(free, default=0) + sum(redeemed)
+        redeemed = sum(self.chain.call("Settlement", "redeemedOf", payer, gateway, provider, model_id) for provider, model_id in streams)
+        return max(free, default=0) + redeemed, redeemed
 
     async def _refresh_all(self) -> None:
         async with self.pool.connection() as connection:

@@ -48,6 +48,7 @@ class Outcome:
     finish: str = "stop"
     receipts: list[dict[str, Any]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    broke_off: bool = False
 
 
 @dataclass
@@ -220,6 +221,7 @@ class Jobs:
     def broken_off(self, job: Job, error: StageFailed) -> NoRoute:
         """What to say of a job that nobody goes on with; its stage is passed over until it answers again."""
         self.router.failed(error.provider)
+        job.outcome.broke_off = True
         return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
 
     async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Job:
@@ -232,7 +234,7 @@ class Jobs:
         sampling = self._sampling(model, request)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         grammar = await asyncio.to_thread(_grammar, model, sampling)
-        wish = request.provider.to_wish()
+        wish = request.provider.to_wish().capped(key.most_input, key.most_output)
         spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, wish=wish, grammar=grammar)
         prefix = self.prefixes.find(key.payer, model.model_id, prompt)
         passed_over: set[str] = set()

@@ -4,28 +4,48 @@ import hashlib
 import hmac
 import secrets
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from api import WrongKey
-from protocol.database import AsyncPool
+from psycopg import AsyncConnection
+
+from api import NoSuchModel, WrongKey
+from protocol.database import AsyncPool, Row
 
 PREFIX = "fn"
 SECRET_BYTES = 24
 
 
+class Policy(NamedTuple):
+    """What a key may do. ``budget``: wei, in all or in each ``period_seconds``; ``models``: names it may use; ``most_input`` and ``most_output``:
+    wei per million tokens, all stages together; ``expires_at``: when it ends. None for no limit."""
+
+    budget: int | None = None
+    period_seconds: int | None = None
+    models: list[str] | None = None
+    expires_at: datetime | None = None
+    most_input: int | None = None
+    most_output: int | None = None
+    requests_per_minute: int | None = None
+
+
 @dataclass(frozen=True)
 class ApiKey:
-    """A key's policy. ``models``: names it may use, None for all."""
+    """A key that was let in: who pays, and what of its policy a request has to keep."""
 
     id: str
     payer: str
     models: list[str] | None
+    most_input: int | None = None
+    most_output: int | None = None
+    requests_per_minute: int | None = None
 
 
-def new_key() -> tuple[str, str]:
-    """(id, the key as the developer gets it, once)."""
-    key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(SECRET_BYTES).replace("-", "_")
+def new_key(key_id: str | None = None) -> tuple[str, str]:
+    """(id, the key as the developer gets it, once). ``key_id``: of a key that gets another secret."""
+    key_id, secret = key_id or secrets.token_hex(4), secrets.token_urlsafe(SECRET_BYTES).replace("-", "_")
     body = f"{PREFIX}-{key_id}-{secret}"
     return key_id, f"{body}-{_checksum(body)}"
 
@@ -45,6 +65,18 @@ def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
 
+NO_POLICY = Policy()
+OVER = "(period_seconds IS NOT NULL AND now() >= period_start + make_interval(secs => period_seconds))"
+"""Whether a key's budget period is over, so that the next begins with whatever it does next."""
+SHOWN = f"""
+SELECT id, name, payer, budget::text, period_seconds, spent::text, reserved::text, models, most_input::text, most_output::text, requests_per_minute,
+       expires_at, revoked_at IS NOT NULL AS revoked, created_at,
+       (budget - spent + CASE WHEN {OVER} THEN spent ELSE spent_before END - reserved)::text AS "left",
+       CASE WHEN period_seconds IS NOT NULL AND NOT {OVER} THEN period_start + make_interval(secs => period_seconds) END AS resets_at
+FROM api.key
+"""
+
+
 class KeyStore:
     """Keys in PostgreSQL."""
 
@@ -52,16 +84,41 @@ class KeyStore:
         self.pool = pool
         self.pepper = pepper
 
-    async def create(self, name: str, payer: str, budget: int | None, models: list[str] | None) -> dict[str, Any]:
+    async def create(self, name: str, payer: str, policy: Policy = NO_POLICY) -> dict[str, Any]:
         """Make a key; the answer holds it, and nothing later does."""
         key_id, key = new_key()
+        columns = ", ".join(Policy._fields)
         async with self.pool.connection() as connection:
             await connection.execute("INSERT INTO api.payer (address) VALUES (%s) ON CONFLICT DO NOTHING", (payer,))
             await connection.execute(
-                "INSERT INTO api.key (id, name, secret_hash, payer, budget, models) VALUES (%s, %s, %s, %s, %s, %s)",
-                (key_id, name, key_hash(key, self.pepper), payer, budget, models),
+                f"INSERT INTO api.key (id, name, payer, {columns}) VALUES (%s, %s, %s, {', '.join(['%s'] * len(policy))})".encode(),
+                (key_id, name, payer, *policy),
             )
-        return {"id": key_id, "key": key, "payer": payer, "budget": None if budget is None else str(budget), "models": models}
+            await connection.execute("INSERT INTO api.secret (hash, key_id) VALUES (%s, %s)", (key_hash(key, self.pepper), key_id))
+            return {"key": key, **await self._one(connection, key_id)}
+
+    async def change(self, key_id: str, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some members of a live key's policy. Raises NoSuchModel where there is none."""
+        assert changes.keys() <= set(Policy._fields)
+        values = dict(changes) if name is None else {**changes, "name": name}
+        async with self.pool.connection() as connection:
+            if values:
+                settings = ", ".join(f"{column} = %({column})s" for column in values)
+                # Another period begins now; what was spent in the former one does not count in it.
+                settings += ", period_start = now(), spent_before = spent" if "period_seconds" in values else ""
+                await connection.execute(f"UPDATE api.key SET {settings} WHERE id = %(id)s AND revoked_at IS NULL".encode(), {**values, "id": key_id})
+            return await self._one(connection, key_id)
+
+    async def rotate(self, key_id: str, grace_seconds: int) -> dict[str, Any]:
+        """Give a live key another secret under the same id; former ones are good for the grace time. Raises NoSuchModel where there is none."""
+        _, key = new_key(key_id)
+        async with self.pool.connection() as connection:
+            told = await self._one(connection, key_id)
+            await connection.execute(
+                "UPDATE api.secret SET until = least(until, now() + make_interval(secs => %s)) WHERE key_id = %s", (grace_seconds, key_id)
+            )
+            await connection.execute("INSERT INTO api.secret (hash, key_id) VALUES (%s, %s)", (key_hash(key, self.pepper), key_id))
+        return {"key": key, **told, "former_good_for_seconds": grace_seconds}
 
     async def authenticate(self, header: str | None) -> ApiKey:
         """The key of an ``Authorization: Bearer`` header. Raises WrongKey."""
@@ -72,14 +129,15 @@ class KeyStore:
             raise WrongKey(f"{key[:11]}... is no well-formed key; it may be cut off or mistyped", code="invalid_api_key")
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT id, payer, models, revoked_at, expires_at < now() AS expired FROM api.key WHERE secret_hash = %s",
+                "SELECT k.id, payer, models, most_input, most_output, requests_per_minute, revoked_at, expires_at < now() AS expired, "
+                "until < now() AS replaced FROM api.secret s JOIN api.key k ON k.id = s.key_id WHERE s.hash = %s",
                 (key_hash(key, self.pepper),),
             )
             row = await cursor.fetchone()
-        if row is None or row["revoked_at"] is not None or row["expired"]:
-            words = "is not known here" if row is None else "was revoked" if row["revoked_at"] else "has expired"
-            raise WrongKey(f"the key {key[:11]}... {words}; make a new one with `funcnet key create`", code="invalid_api_key")
-        return ApiKey(row["id"], row["payer"], row["models"])
+        if row is None or row["revoked_at"] is not None or row["expired"] or row["replaced"]:
+            raise WrongKey(f"the key {key[:11]}... {_refused(row)}; make a new one with `funcnet key create`", code="invalid_api_key")
+        most_input, most_output = (None if row[name] is None else int(row[name]) for name in ("most_input", "most_output"))
+        return ApiKey(row["id"], row["payer"], row["models"], most_input, most_output, row["requests_per_minute"])
 
     async def revoke(self, key_id: str) -> bool:
         async with self.pool.connection() as connection:
@@ -88,8 +146,27 @@ class KeyStore:
 
     async def list(self) -> list[dict[str, Any]]:
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT id, name, payer, budget::text, spent::text, reserved::text, models, revoked_at IS NOT NULL AS revoked "
-                "FROM api.key ORDER BY created_at"
-            )
-            return list(await cursor.fetchall())
+            return [_shown(row) for row in await (await connection.execute(f"{SHOWN} ORDER BY created_at".encode())).fetchall()]
+
+    async def one(self, key_id: str) -> dict[str, Any]:
+        """A key without its secret. Raises NoSuchModel where there is none that lives."""
+        async with self.pool.connection() as connection:
+            return await self._one(connection, key_id)
+
+    async def _one(self, connection: AsyncConnection[Row], key_id: str) -> dict[str, Any]:
+        row = await (await connection.execute(f"{SHOWN} WHERE id = %s AND revoked_at IS NULL".encode(), (key_id,))).fetchone()
+        if row is None:
+            raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
+        return _shown(row)
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _refused(row: Row | None) -> str:
+    if row is None:
+        return "is not known here"
+    if row["revoked_at"] is not None:
+        return "was revoked"
+    return "has expired" if row["expired"] else "was rotated, and its grace time is over"

@@ -67,6 +67,10 @@ class Wish:
     def rank(self, provider: str) -> int:
         return self.order.index(provider) if provider in self.order else len(self.order)
 
+    def capped(self, most_input: int | None, most_output: int | None) -> "Wish":
+        """The same, and no dearer than that."""
+        return replace(self, most_input=_lower(self.most_input, most_input), most_output=_lower(self.most_output, most_output))
+
     def too_dear(self, route: Sequence[StageOffer]) -> str:
         """Which of the most that is to be paid a route passes, empty where none."""
         sums = {"prompt": sum(o.input_price for o in route), "completion": sum(o.output_price for o in route)}
@@ -74,6 +78,10 @@ class Wish:
             if most is not None and sums[name] > most:
                 return f"{name} tokens cost {format_func(sums[name])} a million, {format_func(most)} were to be paid at most"
         return ""
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((most for most in (one, other) if most is not None), default=None)
 
 
 DEFAULT_WISH = Wish((execution_class_id("float32/sdpa"),))
@@ -163,7 +171,7 @@ class Router:
 
     def _why_none(self, model_id: bytes, layers: LayerRange, usable: Sequence[StageOffer], wish: Wish, too_dear: str) -> str:
         if too_dear:
-            return f"no chain of stages is cheap enough: {too_dear}; raise provider.max_price"
+            return f"no chain of stages is cheap enough: {too_dear}; raise provider.max_price, or the key's own limit"
         covered = sorted({str(offer.layers) for offer in usable})
         words = f"offered are layers {', '.join(covered)}" if covered else "no provider offers any layers"
         wanted = [offer.stop.provider for offer in self._in_class(model_id, wish)]

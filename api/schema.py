@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,6 +10,7 @@ from eth_utils import is_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
+from api.keys import Policy
 from api.routing import DEFAULT_WISH, Sort, Wish
 from protocol.grammar import require_schema
 from protocol.receipts import EXECUTION_CLASSES, precision_of
@@ -216,14 +218,118 @@ class TextRequest(SamplingRequest):
         return prompt  # type: ignore[no-any-return]
 
 
-class KeyRequest(BaseModel):
-    """``POST /v1/keys``. ``budget``: wei as a decimal string, None for no limit of its own."""
+class InputPart(BaseModel):
+    """One part of an input message; only text is served."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+
+class InputMessage(BaseModel):
+    """An item of ``input``: a message, of whatever turn."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["message"] = "message"
+    role: Literal["system", "user", "assistant", "developer"]
+    content: str | list[InputPart]
+
+
+class TextOptions(BaseModel):
+    """``text``: the format of the answer, as ``response_format`` has it, but laid out flat."""
+
+    model_config = ConfigDict(extra="ignore")
+    format: dict[str, Any] = {"type": "text"}
+
+
+class ResponsesRequest(SamplingRequest):
+    """``POST /v1/responses``: text in, text out. Nothing is stored here, so each request brings the whole conversation."""
+
+    input: str | Annotated[list[InputMessage], Field(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    text: TextOptions = TextOptions()
+    metadata: dict[str, str] = {}
+    refused = ("tools", "previous_response_id", "conversation", "background", "include", "prompt", "reasoning", "truncation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def flatten_format(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("truncation") == "disabled":
+            data = {name: value for name, value in data.items() if name != "truncation"}
+        form = data.get("text", {}).get("format") if isinstance(data, dict) and isinstance(data.get("text"), dict) else None
+        if not isinstance(form, dict) or form.get("type", "text") == "text":
+            return data
+        wrapped = {"type": form["type"], "json_schema": {name: form[name] for name in ("name", "schema") if name in form} or None}
+        return {**data, "response_format": wrapped}
+
+    @property
+    def text_format(self) -> dict[str, Any]:
+        return self.text.format
+
+    def token_limit(self, room: int) -> int:
+        return min(room, self.max_output_tokens or DEFAULT_MAX_TOKENS)
+
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation as the chat template takes it."""
+        items = [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        texts = [(i.role, i.content if isinstance(i.content, str) else "".join(part.text for part in i.content)) for i in items]
+        opening = [] if self.instructions is None else [("system", self.instructions)]
+        return [{"role": "system" if role == "developer" else role, "content": text} for role, text in [*opening, *texts]]
+
+
+PERIODS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
+
+
+class KeyPolicy(BaseModel):
+    """What a key may do; what is left out or null has no limit. ``budget``: wei as a decimal string, in all or in each ``budget_period``."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = "default"
-    payer: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
-    budget: Annotated[str, Field(pattern=r"^\d+$")] | None = None
+    name: Annotated[str, Field(max_length=200)] = "default"
+    budget: Annotated[str, Field(pattern=r"^\d{1,60}$")] | None = None
+    budget_period: Literal["hour", "day", "week", "month"] | None = None
     models: list[str] | None = None
+    expires_at: datetime | None = None
+    max_price: MaxPrice | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    def to_policy(self) -> Policy:
+        """Raises BadRequest for a time without a zone, which could mean any."""
+        if self.expires_at is not None and self.expires_at.tzinfo is None:
+            raise BadRequest(f"'expires_at' is {self.expires_at.isoformat()} without a time zone; end it with Z or +00:00", "expires_at")
+        price = self.max_price or MaxPrice()
+        return Policy(
+            None if self.budget is None else int(self.budget),
+            None if self.budget_period is None else PERIODS[self.budget_period],
+            self.models,
+            self.expires_at,
+            _wei(price.prompt),
+            _wei(price.completion),
+            self.requests_per_minute,
+        )
+
+
+class KeyRequest(KeyPolicy):
+    """``POST /v1/keys``. ``payer``: whose deposit pays."""
+
+    payer: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+
+
+class KeyChange(KeyPolicy):
+    """``PATCH /v1/keys/{id}``: what is given is changed, null takes a limit away, what is left out stays."""
+
+    def changes(self) -> dict[str, Any]:
+        """The members of the policy that were given."""
+        columns = {"budget_period": ("period_seconds",), "max_price": ("most_input", "most_output")}
+        policy = self.to_policy()._asdict()
+        given = [column for name in self.model_fields_set - {"name"} for column in columns.get(name, (name,))]
+        return {column: policy[column] for column in given}
+
+
+class Rotation(BaseModel):
+    """``POST /v1/keys/{id}/rotate``."""
+
+    model_config = ConfigDict(extra="forbid")
+    grace_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 3600
 
 
 class ModelRequest(BaseModel):

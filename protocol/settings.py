@@ -4,6 +4,7 @@ Secrets have a ``*_FILE`` twin that names a file holding them.
 """
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -138,6 +139,8 @@ class GatewaySettings(NetworkSettings):
     database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL address")
     key_pepper: SecretStr = Field(SecretStr(""), description="server-side secret of the API-key hashes")
     admin_token: SecretStr = Field(SecretStr(""), description="bearer token of the key administration")
+    metrics_token: SecretStr = Field(SecretStr(""), description="bearer token of /metrics; the admin token where none is set")
     models: str = Field("", description="model names that this gateway lists: NAME=MODEL_ID=FOLDER, comma-separated")
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status and the network page")
-    requests_per_minute: int = Field(600, ge=1, description="completions that a key may ask for in a minute")
+    requests_per_minute: int = Field(600, ge=1, description="completions that a key may ask for in a minute, where it has no limit of its own")
+    usd_per_func: Decimal | None = Field(None, gt=0, description="US dollars for one FUNC, to show prices and costs in dollars as well")

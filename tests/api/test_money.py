@@ -9,7 +9,7 @@ import pytest
 
 from api import NoCredit, WrongKey
 from api.budget import Budget, LegKey
-from api.keys import ApiKey, KeyStore, new_key, well_formed
+from api.keys import ApiKey, KeyStore, Policy, new_key, well_formed
 from funcnet.network import Network
 from protocol.database import AsyncPool, async_pool, migrate
 from protocol.receipts import SessionOffer
@@ -37,7 +37,7 @@ async def pool(small: Network) -> AsyncIterator[AsyncPool]:
 
 
 async def make_key(pool: AsyncPool, budget: int | None, credit: int = 1_000) -> ApiKey:
-    made = await KeyStore(pool, PEPPER).create("test", PAYER, budget, None)
+    made = await KeyStore(pool, PEPPER).create("test", PAYER, Policy(budget=budget))
     await Budget(pool).set_credit(PAYER, credit)
     return ApiKey(made["id"], PAYER, None)
 
@@ -53,7 +53,7 @@ async def figures(pool: AsyncPool, key: ApiKey) -> tuple[int, int, int, int]:
 
 async def test_key__made__authenticates_and_is_stored_only_as_a_hash(pool: AsyncPool) -> None:
     store = KeyStore(pool, PEPPER)
-    made = await store.create("test", PAYER, None, ["m"])
+    made = await store.create("test", PAYER, Policy(models=["m"]))
     key = await store.authenticate(f"Bearer {made['key']}")
     assert (key.payer, key.models) == (PAYER, ["m"])
     async with pool.connection() as connection:
@@ -63,7 +63,7 @@ async def test_key__made__authenticates_and_is_stored_only_as_a_hash(pool: Async
 
 async def test_key__wrong_revoked_or_of_another_pepper__is_refused(pool: AsyncPool) -> None:
     store = KeyStore(pool, PEPPER)
-    made = await store.create("test", PAYER, None, None)
+    made = await store.create("test", PAYER)
     for header in (None, "", "Bearer ", "Bearer sk-123", f"Bearer {made['key'][:-1]}x", f"Bearer {new_key()[1]}"):
         with pytest.raises(WrongKey):
             await store.authenticate(header)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -145,9 +146,10 @@ class Simulation(RuleBasedStateMachine):
         """All is well again: the tables come to those of a clean replay."""
         try:
             self.mine([[1]])
-            for _ in range(400):
+            deadline = time.monotonic() + 60  # a backend that was ended may hold the lock for a moment
+            while time.monotonic() < deadline:
                 moved = [self._well(follower) for follower in self.followers]
-                if not any(moved) and any(f.cursor is not None and f.cursor.number == self.chain.head for f in self.followers):
+                if not any(moved) and any(f.cursor is not None and f.cursor.hash == self.chain.blocks[-1].header.hash for f in self.followers):
                     break
             assert differences(self.url, self.chain) == []
         finally:

@@ -1,0 +1,190 @@
+"""How answers are laid out on the wire: chat completions, text completions, responses; whole, or as server-sent events."""
+
+import json
+import time
+from typing import Any, Protocol
+
+from api import ApiError, schema
+from api.jobs import Job
+
+DONE = "data: [DONE]\n\n"
+
+
+def event(body: dict[str, Any], name: str = "") -> str:
+    """One server-sent event."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
+
+
+class Shape(Protocol):
+    """An answer's layout. ``opening``: before the first text; ``piece``: some text; ``closing``: after the last; ``broken``: where it broke off."""
+
+    def opening(self, job: Job) -> list[str]: ...
+
+    def piece(self, job: Job, text: str) -> list[str]: ...
+
+    def closing(self, job: Job) -> list[str]: ...
+
+    def broken(self, job: Job, error: ApiError) -> list[str]: ...
+
+    def whole(self, job: Job, text: str) -> dict[str, Any]: ...
+
+
+class ChunkShape:
+    """What chat and text completions share: chunks, usage in the last one, and an end that is no JSON. ``with_usage``: as OpenAI has it, once more
+    in a chunk without choices."""
+
+    def __init__(self, with_usage: bool) -> None:
+        self.with_usage = with_usage
+
+    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
+        """``text``: None at the end."""
+        raise NotImplementedError
+
+    def piece(self, job: Job, text: str) -> list[str]:
+        return [event(self.chunk(job, text))]
+
+    def closing(self, job: Job) -> list[str]:
+        final = {**self.chunk(job, None), "usage": job.usage, "function_network": job.extra()}
+        again = [event({**final, "choices": []})] if self.with_usage else []
+        return [event(final), *again, DONE]
+
+    def broken(self, _: Job, error: ApiError) -> list[str]:
+        return [event(error.body()), DONE]
+
+
+class ChatShape(ChunkShape):
+    """``chat.completion`` and its chunks."""
+
+    def opening(self, job: Job) -> list[str]:
+        return [event(schema.chunk(job.id, job.model.name, {"role": "assistant", "content": ""}))]
+
+    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
+        delta, finish = ({}, job.outcome.finish) if text is None else ({"content": text}, None)
+        return schema.chunk(job.id, job.model.name, delta, finish, job.take_logprobs())
+
+    def whole(self, job: Job, text: str) -> dict[str, Any]:
+        return schema.completion(job.id, job.model.name, text, job.outcome.finish, job.usage, job.extra(), job.take_logprobs())
+
+
+class TextShape(ChunkShape):
+    """``text_completion``."""
+
+    _offset = 0
+
+    def opening(self, _: Job) -> list[str]:
+        return []
+
+    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
+        finish = job.outcome.finish if text is None else None
+        return schema.text_completion(job.id, job.model.name, text or "", finish, self._logprobs(job))
+
+    def whole(self, job: Job, text: str) -> dict[str, Any]:
+        body = schema.text_completion(job.id, job.model.name, text, job.outcome.finish, self._logprobs(job))
+        return {**body, "usage": job.usage, "function_network": job.extra()}
+
+    def _logprobs(self, job: Job) -> dict[str, Any] | None:
+        told = job.take_logprobs()
+        if told is None:
+            return None
+        offsets = []
+        for entry in told["content"]:
+            offsets.append(self._offset)
+            self._offset += len(entry["token"])
+        return {
+            "tokens": [entry["token"] for entry in told["content"]],
+            "token_logprobs": [entry["logprob"] for entry in told["content"]],
+            "top_logprobs": [{other["token"]: other["logprob"] for other in entry["top_logprobs"]} for entry in told["content"]],
+            "text_offset": offsets,
+        }
+
+
+class ResponseShape:
+    """``response`` and its events: one message with one part of text. Each event is numbered and named by its type."""
+
+    def __init__(self, request: schema.ResponsesRequest) -> None:
+        self.request = request
+        self.created = int(time.time())
+        self.number = 0
+        self.text = ""
+
+    def opening(self, job: Job) -> list[str]:
+        begun = self._response(job, "in_progress", [])
+        return [
+            self._event("response.created", response=begun),
+            self._event("response.in_progress", response=begun),
+            self._event("response.output_item.added", output_index=0, item=self._message(job, "in_progress", [])),
+            self._event("response.content_part.added", **self._place(job), part=_part("")),
+        ]
+
+    def piece(self, job: Job, text: str) -> list[str]:
+        self.text += text
+        return [self._event("response.output_text.delta", **self._place(job), delta=text, logprobs=[])]
+
+    def closing(self, job: Job) -> list[str]:
+        whole = self.whole(job, self.text)
+        return [
+            self._event("response.output_text.done", **self._place(job), text=self.text, logprobs=[]),
+            self._event("response.content_part.done", **self._place(job), part=_part(self.text)),
+            self._event("response.output_item.done", output_index=0, item=whole["output"][0]),
+            self._event("response.incomplete" if whole["incomplete_details"] else "response.completed", response=whole),
+        ]
+
+    def broken(self, job: Job, error: ApiError) -> list[str]:
+        failed = self._response(job, "failed", [self._message(job, "incomplete", [_part(self.text)])])
+        return [self._event("response.failed", response={**failed, "error": {"code": error.code or "server_error", "message": error.message}})]
+
+    def whole(self, job: Job, text: str) -> dict[str, Any]:
+        status = "incomplete" if job.outcome.finish == "length" else "completed"
+        body = self._response(job, status, [self._message(job, status, [_part(text)])])
+        used = job.usage
+        body["usage"] = {
+            "input_tokens": used["prompt_tokens"],
+            "input_tokens_details": used["prompt_tokens_details"],
+            "output_tokens": used["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": used["total_tokens"],
+        }
+        return {**body, "function_network": job.extra()}
+
+    def _event(self, kind: str, **members: Any) -> str:
+        self.number += 1
+        return event({"type": kind, "sequence_number": self.number - 1, **members}, kind)
+
+    def _place(self, job: Job) -> dict[str, Any]:
+        return {"item_id": f"msg_{job.id}", "output_index": 0, "content_index": 0}
+
+    def _message(self, job: Job, status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"id": f"msg_{job.id}", "type": "message", "status": status, "role": "assistant", "content": parts}
+
+    def _response(self, job: Job, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+        asked = self.request
+        return {
+            "id": f"resp_{job.id}",
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "background": False,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "model": job.model.name,
+            "output": output,
+            "parallel_tool_calls": False,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "store": False,
+            "temperature": asked.temperature,
+            "text": {"format": asked.text_format},
+            "tool_choice": "none",
+            "tools": [],
+            "top_p": asked.top_p,
+            "truncation": "disabled",
+            "usage": None,
+            "metadata": asked.metadata,
+        }
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
