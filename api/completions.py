@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from api import ClientGone, NoCredit, schema
 from api.cover import Cover
 from api.idempotency import Idempotency, Kept, Slot
-from api.jobs import Begun, Jobs
+from api.jobs import Begun, Job, Jobs
 from api.keys import ApiKey
 from api.limits import RateLimits
 from api.models import Models
@@ -65,12 +65,12 @@ class Completions:
                 return Response(found.body, media_type=found.media, headers={**left, "idempotent-replayed": "true"})
             slot = found
         try:
-            begun = await while_connected(http, self._begin(key, model, prompt(), request))
+            begun = await while_connected(http, self._begin_all(key, model, prompt(), request))
             if request.stream:
                 events = self._events(begun, shape, slot)
                 return StreamingResponse(events, media_type="text/event-stream", headers={**left, "cache-control": "no-store"})
-            text = await while_connected(http, self._rest(begun))
-            answer = JSONResponse(shape.whole(begun.job, text), headers=left)
+            texts = await while_connected(http, together([self._rest(one) for one in begun]))
+            answer = JSONResponse(shape.whole([one.job for one in begun], texts), headers=left)
             if slot:
                 await slot.keep("application/json", bytes(answer.body))
             return answer
@@ -78,6 +78,19 @@ class Completions:
             if slot:
                 await asyncio.shield(slot.forget())
             raise
+
+    async def _begin_all(self, key: ApiKey, model: TextModel, prompt: list[int], request: schema.SamplingRequest) -> list[Begun]:
+        """A job for each choice."""
+        first = await self._begin(key, model, prompt, request)
+        begun = [first]
+        try:
+            for index in range(1, request.n):
+                begun.append(await self.jobs.begin(key, model, prompt, request, index))
+        except BaseException:
+            for one in begun:
+                await one.rest.aclose()
+            raise
+        return begun
 
     async def _begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: schema.SamplingRequest) -> Begun:
         try:
@@ -93,7 +106,7 @@ class Completions:
         except StageFailed as error:
             raise self.jobs.broken_off(begun.job, error) from error
 
-    async def _events(self, begun: Begun, shape: Shape, slot: Slot | None) -> AsyncIterator[str]:
+    async def _events(self, begun: list[Begun], shape: Shape, slot: Slot | None) -> AsyncIterator[str]:
         """The stream, kept for retries once it is whole; one that broke off, or whose client went away, may run again."""
         sent: list[str] = []
         whole = False
@@ -102,25 +115,64 @@ class Completions:
                 async for event in events:
                     sent.append(event)
                     yield event
-            whole = not begun.job.outcome.broke_off
+            whole = not any(one.job.outcome.broke_off for one in begun)
         finally:
             if slot:
                 await asyncio.shield(slot.keep("text/event-stream", "".join(sent).encode()) if whole else slot.forget())
 
-    async def _laid_out(self, begun: Begun, shape: Shape) -> AsyncGenerator[str, None]:
-        job = begun.job
-        for event in shape.opening(job):
+    async def _laid_out(self, begun: list[Begun], shape: Shape) -> AsyncGenerator[str, None]:
+        jobs = [one.job for one in begun]
+        for event in shape.opening(jobs):
             yield event
-        try:
-            async for piece in begun.pieces():
+        async with aclosing(merged(begun)) as pieces:
+            async for job, piece in pieces:
+                if isinstance(piece, StageFailed):
+                    for event in shape.broken(job, self.jobs.broken_off(job, piece)):
+                        yield event
+                    return
                 for event in shape.piece(job, piece):
                     yield event
-        except StageFailed as error:
-            for event in shape.broken(job, self.jobs.broken_off(job, error)):
-                yield event
-            return
-        for event in shape.closing(job):
+        for event in shape.closing(jobs):
             yield event
+
+
+async def merged(begun: list[Begun]) -> AsyncGenerator[tuple[Job, str | StageFailed], None]:
+    """Pieces of several jobs as they come; what one broke off with is the last. The jobs end with the reader."""
+    pieces: asyncio.Queue[tuple[Job, str | StageFailed | None]] = asyncio.Queue(maxsize=len(begun))
+
+    async def read(one: Begun) -> None:
+        try:
+            async for piece in one.pieces():
+                await pieces.put((one.job, piece))
+            await pieces.put((one.job, None))
+        except StageFailed as error:
+            await pieces.put((one.job, error))
+
+    readers, left = [asyncio.create_task(read(one)) for one in begun], len(begun)
+    try:
+        while left:
+            job, piece = await pieces.get()
+            if piece is None:
+                left -= 1
+                continue
+            yield job, piece
+            if isinstance(piece, StageFailed):
+                return
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def together(works: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all give. Where one raises, the others are cancelled, and that waited for."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:

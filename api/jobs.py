@@ -79,6 +79,8 @@ class Job:
     meter: Meter
     prefixes: Prefixes
     stops: list[str]
+    index: int = 0
+    """Which of the request's choices it is."""
     outcome: Outcome = field(default_factory=Outcome)
     _logprobs_told: int = 0
 
@@ -205,10 +207,11 @@ class Jobs:
     summaries: Summaries = field(default_factory=lambda: Summaries(int(time.time())))
     _registered: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
-    async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Begun:
-        """Start a job and wait for its first text: what fails before that is tried on other stages, and else a status. Raises ApiError."""
+    async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest, index: int = 0) -> Begun:
+        """Start a job for one choice and wait for its first text: what fails before that is tried on other stages, and else a status. Raises
+        ApiError."""
         for _ in range(BEGIN_TRIES):
-            job = await self.start(key, model, prompt, request)
+            job = await self.start(key, model, prompt, request, index)
             rest = job.pieces()
             try:
                 return Begun(job, await anext(rest, ""), rest)
@@ -224,14 +227,14 @@ class Jobs:
         job.outcome.broke_off = True
         return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
 
-    async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest) -> Job:
+    async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest, index: int = 0) -> Job:
         """Reserve, route and open. Raises ApiError."""
         room = model.context - len(prompt)
         if room < 1:
             words = f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context} with the answer; shorten it"
             raise BadRequest(words, "messages" if isinstance(request, ChatRequest) else "prompt", "context_length_exceeded")
         limit = request.token_limit(room)
-        sampling = self._sampling(model, request)
+        sampling = self._sampling(model, request, index)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         grammar = await asyncio.to_thread(_grammar, model, sampling)
         wish = request.provider.to_wish().capped(key.most_input, key.most_output)
@@ -259,7 +262,7 @@ class Jobs:
                 reason = str(error)
                 continue
             self._note_routing(replace(spec, prefix=prefix), route, passed_over)
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meters[model.name], self.prefixes, request.stops)
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meters[model.name], self.prefixes, request.stops, index)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     def _note_routing(self, spec: JobSpec, route: list[StageOffer], passed_over: set[str]) -> None:
@@ -299,7 +302,7 @@ class Jobs:
             raise
         return pipeline
 
-    def _sampling(self, model: TextModel, request: SamplingRequest) -> SamplingParameters:
+    def _sampling(self, model: TextModel, request: SamplingRequest, index: int) -> SamplingParameters:
         bias = request.logit_bias or {}
         if unknown := [token for token in bias if not 0 <= token < model.vocabulary]:
             raise BadRequest(f"'logit_bias' names token {unknown[0]}, the vocabulary ends at {model.vocabulary - 1}", "logit_bias")
@@ -313,7 +316,7 @@ class Jobs:
             frequency_penalty=request.frequency_penalty,
             repetition_penalty=request.repetition_penalty,
             logit_bias=bias,
-            seed=session_seed(seed % 2**64, model.model_id, 0),
+            seed=session_seed(seed % 2**64, model.model_id, index),
             stop_tokens=list(model.stop_tokens),
             schema="" if request.response_format is None else request.response_format.to_schema(),
         )

@@ -18,6 +18,7 @@ from protocol.units import FUNC
 from protocol.wire import MOST_LOGPROBS, NO_LOGPROBS
 
 DEFAULT_MAX_TOKENS = 512
+MOST_CHOICES = 8
 DEFAULT_TEXT_TOKENS = 16
 """OpenAI's own."""
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "bfloat16+int8"}
@@ -134,7 +135,7 @@ class SamplingRequest(BaseModel):
     response_format: ResponseFormat | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    n: int = 1
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
     provider: ProviderWish = ProviderWish()
     refused: ClassVar[tuple[str, ...]] = ()
     """Names of fields that are not served."""
@@ -145,9 +146,8 @@ class SamplingRequest(BaseModel):
         for name in cls.refused:
             if isinstance(data, dict) and data.get(name) not in (None, False, [], ""):
                 raise BadRequest(f"'{name}' is not supported here; leave it out", name, "unsupported_parameter")
-        for name in ("n", "best_of"):
-            if isinstance(data, dict) and data.get(name) not in (None, 1):
-                raise BadRequest(f"'{name}' is {data[name]!r}; only 1 is supported here", name, "unsupported_parameter")
+        if isinstance(data, dict) and data.get("best_of") not in (None, data.get("n") or 1):
+            raise BadRequest(f"'best_of' is {data['best_of']!r}; only as many as 'n' are made here", "best_of", "unsupported_parameter")
         # Clients send null for what they leave out.
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
@@ -340,30 +340,19 @@ class ModelRequest(BaseModel):
     folder: str
 
 
-def completion(
-    job: str, model: str, text: str, finish: str, usage: dict[str, Any], extra: dict[str, Any], logprobs: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": logprobs}
-    return {**_head(job, model, "chat.completion"), "choices": [choice], "usage": usage, "function_network": extra}
-
-
-def chunk(job: str, model: str, delta: dict[str, str], finish: str | None = None, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
-    return {**_head(job, model, "chat.completion.chunk"), "choices": [choice]}
-
-
-def text_completion(job: str, model: str, text: str, finish: str | None, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An answer of ``/v1/completions``, or a piece of one."""
-    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": logprobs}
-    return {**_head(job, model, "text_completion"), "choices": [choice]}
-
-
 def usage(prompt: int, cached: int, completion_tokens: int) -> dict[str, Any]:
     counts = {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": prompt + completion_tokens}
     return {**counts, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
-def _head(job: str, model: str, kind: str) -> dict[str, Any]:
+def usage_of_all(each: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sum for several choices: each is a job of its own, and pays for its prompt."""
+    prompt, completion_tokens = (sum(one[name] for one in each) for name in ("prompt_tokens", "completion_tokens"))
+    return usage(prompt, sum(one["prompt_tokens_details"]["cached_tokens"] for one in each), completion_tokens)
+
+
+def head(job: str, model: str, kind: str) -> dict[str, Any]:
+    """What answers and pieces of one begin with."""
     prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
     return {"id": f"{prefix}-{job}", "object": kind, "created": int(time.time()), "model": model}
 

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from api import ApiError, schema
@@ -17,71 +19,96 @@ def event(body: dict[str, Any], name: str = "") -> str:
 
 
 class Shape(Protocol):
-    """An answer's layout. ``opening``: before the first text; ``piece``: some text; ``closing``: after the last; ``broken``: where it broke off."""
+    """An answer's layout; its choices are a job each. ``opening``: before the first text; ``piece``: some text of a choice; ``closing``: after the
+    last; ``broken``: where one broke off."""
 
-    def opening(self, job: Job) -> list[str]: ...
+    def opening(self, jobs: Sequence[Job]) -> list[str]: ...
 
     def piece(self, job: Job, text: str) -> list[str]: ...
 
-    def closing(self, job: Job) -> list[str]: ...
+    def closing(self, jobs: Sequence[Job]) -> list[str]: ...
 
     def broken(self, job: Job, error: ApiError) -> list[str]: ...
 
-    def whole(self, job: Job, text: str) -> dict[str, Any]: ...
+    def whole(self, jobs: Sequence[Job], texts: Sequence[str]) -> dict[str, Any]: ...
+
+
+def extra_of_all(jobs: Sequence[Job]) -> dict[str, Any]:
+    """What the answer carries beside OpenAI's fields; of several choices their sums, and each choice's own in ``choices``."""
+    each = [job.extra() for job in jobs]
+    if len(each) == 1:
+        return each[0]
+    receipts = [entry for told in each for entry in told["receipts"]]
+    cost, settled = str(sum(int(told["cost"]) for told in each)), all(told["settled"] for told in each)
+    return {"job_id": each[0]["job_id"], "cost": cost, "settled": settled, "receipts": receipts, "choices": each}
 
 
 class ChunkShape:
     """What chat and text completions share: chunks, usage in the last one, and an end that is no JSON. ``with_usage``: as OpenAI has it, once more
     in a chunk without choices."""
 
+    whole_kind = chunk_kind = ""
+
     def __init__(self, with_usage: bool) -> None:
         self.with_usage = with_usage
+        self.name = ""
 
-    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
-        """``text``: None at the end."""
+    def choice(self, job: Job, text: str | None, whole: bool = False) -> dict[str, Any]:
+        """A choice without its index. ``text``: None at a stream's end."""
         raise NotImplementedError
 
-    def piece(self, job: Job, text: str) -> list[str]:
-        return [event(self.chunk(job, text))]
+    def opening(self, jobs: Sequence[Job]) -> list[str]:
+        self.name = jobs[0].id
+        return []
 
-    def closing(self, job: Job) -> list[str]:
-        final = {**self.chunk(job, None), "usage": job.usage, "function_network": job.extra()}
+    def piece(self, job: Job, text: str) -> list[str]:
+        return [event(self._chunk(job, self.choice(job, text)))]
+
+    def closing(self, jobs: Sequence[Job]) -> list[str]:
+        ends = [self._chunk(job, self.choice(job, None)) for job in jobs]
+        final = {**ends[-1], "usage": schema.usage_of_all([job.usage for job in jobs]), "function_network": extra_of_all(jobs)}
         again = [event({**final, "choices": []})] if self.with_usage else []
-        return [event(final), *again, DONE]
+        return [*(event(end) for end in ends[:-1]), event(final), *again, DONE]
 
     def broken(self, _: Job, error: ApiError) -> list[str]:
         return [event(error.body()), DONE]
+
+    def whole(self, jobs: Sequence[Job], texts: Sequence[str]) -> dict[str, Any]:
+        choices = [{"index": job.index, **self.choice(job, text, whole=True)} for job, text in zip(jobs, texts, strict=True)]
+        beside = {"usage": schema.usage_of_all([job.usage for job in jobs]), "function_network": extra_of_all(jobs)}
+        return {**schema.head(jobs[0].id, jobs[0].model.name, self.whole_kind), "choices": choices, **beside}
+
+    def _chunk(self, job: Job, choice: dict[str, Any]) -> dict[str, Any]:
+        return {**schema.head(self.name, job.model.name, self.chunk_kind), "choices": [{"index": job.index, **choice}]}
 
 
 class ChatShape(ChunkShape):
     """``chat.completion`` and its chunks."""
 
-    def opening(self, job: Job) -> list[str]:
-        return [event(schema.chunk(job.id, job.model.name, {"role": "assistant", "content": ""}))]
+    whole_kind, chunk_kind = "chat.completion", "chat.completion.chunk"
 
-    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
-        delta, finish = ({}, job.outcome.finish) if text is None else ({"content": text}, None)
-        return schema.chunk(job.id, job.model.name, delta, finish, job.take_logprobs())
+    def opening(self, jobs: Sequence[Job]) -> list[str]:
+        super().opening(jobs)
+        role = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
+        return [event(self._chunk(job, role)) for job in jobs]
 
-    def whole(self, job: Job, text: str) -> dict[str, Any]:
-        return schema.completion(job.id, job.model.name, text, job.outcome.finish, job.usage, job.extra(), job.take_logprobs())
+    def choice(self, job: Job, text: str | None, whole: bool = False) -> dict[str, Any]:
+        finish = job.outcome.finish if whole or text is None else None
+        content = {"message": {"role": "assistant", "content": text}} if whole else {"delta": {} if text is None else {"content": text}}
+        return {**content, "finish_reason": finish, "logprobs": job.take_logprobs()}
 
 
 class TextShape(ChunkShape):
     """``text_completion``."""
 
-    _offset = 0
+    whole_kind = chunk_kind = "text_completion"
 
-    def opening(self, _: Job) -> list[str]:
-        return []
+    def __init__(self, with_usage: bool) -> None:
+        super().__init__(with_usage)
+        self._offsets: Counter[str] = Counter()
 
-    def chunk(self, job: Job, text: str | None) -> dict[str, Any]:
-        finish = job.outcome.finish if text is None else None
-        return schema.text_completion(job.id, job.model.name, text or "", finish, self._logprobs(job))
-
-    def whole(self, job: Job, text: str) -> dict[str, Any]:
-        body = schema.text_completion(job.id, job.model.name, text, job.outcome.finish, self._logprobs(job))
-        return {**body, "usage": job.usage, "function_network": job.extra()}
+    def choice(self, job: Job, text: str | None, whole: bool = False) -> dict[str, Any]:
+        return {"text": text or "", "finish_reason": job.outcome.finish if whole or text is None else None, "logprobs": self._logprobs(job)}
 
     def _logprobs(self, job: Job) -> dict[str, Any] | None:
         told = job.take_logprobs()
@@ -89,8 +116,8 @@ class TextShape(ChunkShape):
             return None
         offsets = []
         for entry in told["content"]:
-            offsets.append(self._offset)
-            self._offset += len(entry["token"])
+            offsets.append(self._offsets[job.id])
+            self._offsets[job.id] += len(entry["token"])
         return {
             "tokens": [entry["token"] for entry in told["content"]],
             "token_logprobs": [entry["logprob"] for entry in told["content"]],
@@ -108,7 +135,8 @@ class ResponseShape:
         self.number = 0
         self.text = ""
 
-    def opening(self, job: Job) -> list[str]:
+    def opening(self, jobs: Sequence[Job]) -> list[str]:
+        (job,) = jobs
         begun = self._response(job, "in_progress", [])
         return [
             self._event("response.created", response=begun),
@@ -121,8 +149,9 @@ class ResponseShape:
         self.text += text
         return [self._event("response.output_text.delta", **self._place(job), delta=text, logprobs=[])]
 
-    def closing(self, job: Job) -> list[str]:
-        whole = self.whole(job, self.text)
+    def closing(self, jobs: Sequence[Job]) -> list[str]:
+        (job,) = jobs
+        whole = self.whole(jobs, [self.text])
         return [
             self._event("response.output_text.done", **self._place(job), text=self.text, logprobs=[]),
             self._event("response.content_part.done", **self._place(job), part=_part(self.text)),
@@ -134,7 +163,8 @@ class ResponseShape:
         failed = self._response(job, "failed", [self._message(job, "incomplete", [_part(self.text)])])
         return [self._event("response.failed", response={**failed, "error": {"code": error.code or "server_error", "message": error.message}})]
 
-    def whole(self, job: Job, text: str) -> dict[str, Any]:
+    def whole(self, jobs: Sequence[Job], texts: Sequence[str]) -> dict[str, Any]:
+        (job,), (text,) = jobs, texts
         status = "incomplete" if job.outcome.finish == "length" else "completed"
         body = self._response(job, status, [self._message(job, status, [_part(text)])])
         used = job.usage

@@ -41,6 +41,8 @@ class Receipts:
 
     def check(self, told: dict[str, Any]) -> list[str]:
         """A line of what holds for each receipt. ``told``: an answer's ``function_network``. Raises ReceiptsDoNotHold."""
+        if "choices" in told:
+            return [line for choice in told["choices"] for line in self.check(choice)]
         try:
             entries = told["receipts"]
             signers = {signer for entry in entries if (signer := signer_of(entry, self.domain))}

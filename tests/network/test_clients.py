@@ -67,6 +67,26 @@ def test_idempotency__client_that_went_away__runs_again(network: Network) -> Non
     network.wait(runs, 30, "the second run")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_choices__three_of_a_seed__differ_and_are_each_what_that_seed_gives(network: Network, client: openai.OpenAI, stream: bool) -> None:
+    asked = {"max_tokens": 8, "temperature": 1.5, "seed": 11, "stream": stream}
+    if not stream:
+        answer = ask(client, n=3, **asked)
+        texts, told, usage = [choice.message.content for choice in answer.choices], extra(answer), answer.usage
+    else:
+        texts, told, usage = ["", "", ""], {}, None
+        for chunk in ask(client, n=3, **asked):
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+            told, usage = (chunk.model_extra or {}).get("function_network", told), chunk.usage or usage
+    assert len(set(texts)) == 3
+    assert texts[0] == ask(client, **{**asked, "stream": False}).choices[0].message.content
+    assert [len(choice["token_ids"]) for choice in told["choices"]] == [8, 8, 8]
+    assert int(told["cost"]) == sum(int(choice["cost"]) for choice in told["choices"])
+    assert usage.completion_tokens == 24
+    assert len(told["receipts"]) == 9
+
+
 def test_responses__whole_and_streamed__are_what_chat_says(network: Network, client: openai.OpenAI) -> None:
     said = ask(client, max_tokens=10).choices[0].message.content
     whole = client.responses.create(model=MODEL, input="Name three colours.", max_output_tokens=10, temperature=0)
