@@ -11,7 +11,7 @@ import urllib3
 
 from indexer import IndexerError
 from indexer.app import read_constants
-from indexer.audit import SHOWN, Audit, Difference, compare, tables_of
+from indexer.audit import SHOWN, Audit, Difference, against_transfers, compare, tables_of
 from indexer.decode import Decoder
 from indexer.node import Nodes
 from indexer.store import Store, read_cursor
@@ -35,7 +35,7 @@ def audit(settings: IndexerSettings, every_block: int) -> dict[str, Any]:
         pool.close()
     auditor = Audit(Nodes([settings.rpc_url]), Decoder(chain.deployment), read_constants(chain), chain.deployment.from_block)
     replay = auditor.replay(cursor.number)
-    found = list(compare(tables, replay))
+    found = [*compare(tables, replay), *against_transfers(tables, chain.deployment.addresses)]
     first = max(chain.deployment.from_block, cursor.number - every_block)
     for block in range(first, cursor.number + 1):
         found += auditor.against_views(tables.at(block), block)

@@ -1,14 +1,16 @@
 """The audit: all is read from the chain again and compared with the tables, and the facts with the contracts' own view functions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from indexer import Refused
-from indexer.decode import Decoder, Event
+from indexer.decode import Decoder, Event, checksummed
 from indexer.facts import Constants, FactKey, Fold, Value, Version, touches
 from indexer.node import Call, Nodes, ranges
 from indexer.rules import RULES
+from indexer.rules.staking import NOBODY
 from indexer.views import Question, questions
 from protocol.database import Pool
 
@@ -103,6 +105,34 @@ class Audit:
                     what = f"{question.key.kind} {question.key.key} {member} by {question.view.contract}.{question.view.function} at block {block}"
                     found.append(Difference(what, ours, theirs))
         return found
+
+
+def against_transfers(replay: Replay, addresses: Mapping[str, str]) -> list[Difference]:
+    """Rewards against the token's own transfers out of escrow and reward pool: what left there and was nobody's withdrawal was somebody's pay.
+    ``addresses``: of the contracts by name."""
+    payers = {checksummed(bytes.fromhex(addresses[name][2:])) for name in ("PaymentEscrow", "RewardPool")}
+    staking = checksummed(bytes.fromhex(addresses["Staking"][2:]))
+    moved: Counter[str] = Counter()
+    treasuries = set()
+    for event in replay.events.values():
+        if event.name == "Transfer" and event.args["from"] in payers:
+            moved[event.args["to"]] += int(event.args["value"])
+        elif (event.contract, event.name) == ("PaymentEscrow", "Withdrawn"):
+            moved[event.args["payer"]] -= int(event.args["amount"])
+        elif event.name == "BondWithdrawn":
+            moved[event.args["gateway"]] -= int(event.args["amount"])
+        elif event.name == "Swept":
+            treasuries.add(event.args["treasury"])
+    rewarded: Counter[str] = Counter()
+    for value in (versions[-1].value for key, versions in replay.versions.items() if key.kind == "reward"):
+        to = {"delegators": staking, "burned": NOBODY, "treasury": "treasury"}.get(value["kind"])
+        rewarded[to or value["account"]] += int(value["amount"])
+    if treasuries:
+        # Where the treasury is changed, what both were paid counts together.
+        moved["treasury"] = sum(moved.pop(account, 0) for account in treasuries)
+        rewarded["treasury"] += sum(rewarded.pop(account, 0) for account in treasuries)
+    wrong = sorted(account for account in moved.keys() | rewarded.keys() if moved[account] != rewarded[account])
+    return [Difference(f"payments to {account} by the token's transfers", rewarded[account], moved[account]) for account in wrong]
 
 
 def tables_of(pool: Pool) -> Replay:

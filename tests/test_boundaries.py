@@ -1,6 +1,7 @@
 """Imports run one way: protocol <- inference <- {provider, verifier}; protocol <- {indexer, api, funcnet}."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def test_docs__every_setting__is_described() -> None:
     for kind in (settings.NetworkSettings, settings.ProviderSettings, settings.VerifierSettings, settings.IndexerSettings, settings.GatewaySettings):
         for name in kind.model_fields:
             assert f"FUNCNET_{name.upper()}" in text, f"docs/settings.md does not describe FUNCNET_{name.upper()}"
+
+
+def test_alerts__name_metrics_that_there_are() -> None:
+    from api.metrics import METRICS as GATEWAY
+    from indexer.metrics import METRICS as INDEXER
+
+    named = set(re.findall(r"funcnet_\w+", Path("deploy/alerts.yml").read_text()))
+    assert named
+    assert named <= {*GATEWAY, *INDEXER}

@@ -2,7 +2,7 @@
 
 from funcnet.network import Network
 from indexer.app import read_constants
-from indexer.audit import Audit, Difference, Replay, compare, tables_of
+from indexer.audit import Audit, Difference, Replay, against_transfers, compare, tables_of
 from indexer.decode import Decoder
 from indexer.node import Nodes
 from protocol.database import open_pool
@@ -28,5 +28,6 @@ def at_each_block(network: Network, first: int, last: int) -> list[Difference]:
 
 
 def against_a_replay(network: Network, last: int) -> list[Difference]:
-    """Differences between the tables up to a block and all read anew from the chain."""
-    return list(compare(tables(network).up_to(last), auditor(network).replay(last)))
+    """Differences between the tables up to a block and all read anew from the chain, and between the rewards and the token's transfers."""
+    kept = tables(network).up_to(last)
+    return [*compare(kept, auditor(network).replay(last)), *against_transfers(kept, network.chain.deployment.addresses)]
