@@ -80,7 +80,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         await asyncio.gather(*tasks, return_exceptions=True)
         await pool.close()
 
-    app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan)
+    app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan, responses=schema.ERRORS)
     metrics = Metrics(jobs)
     _add_error_shapes(app)
     app.add_middleware(Stamp, metrics=metrics)

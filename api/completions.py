@@ -36,7 +36,7 @@ class Completions:
     idempotency: Idempotency
 
     def routes(self, caller: Callable[[Request], Awaitable[ApiKey]]) -> APIRouter:
-        router = APIRouter()
+        router = APIRouter(responses={200: {"content": {"application/json": {}, "text/event-stream": {}}}})
 
         @router.post("/v1/chat/completions")
         async def chat(http: Request, request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008

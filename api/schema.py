@@ -25,6 +25,22 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "bfloat16+int8"}
 """Names of ``quantizations``, as routers of models call them, beside those of our classes."""
 
 
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every error, whatever its status."""
+
+    error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "an error in OpenAI's shape"}}
+
+
 class TextPart(BaseModel):
     """One part of a message's content; only text is served."""
 

@@ -18,7 +18,7 @@ from indexer.heads import Heads
 from indexer.metrics import Metrics
 from indexer.node import Nodes
 from indexer.read import Reader
-from indexer.routes import add_error_handlers, routes
+from indexer.routes import FAULTS, add_error_handlers, routes
 from indexer.store import Store
 from protocol import logs
 from protocol.chain import Chain
@@ -60,7 +60,7 @@ def create_app(settings: IndexerSettings) -> FastAPI:
         following.stop()
         pool.close()
 
-    app = FastAPI(title="Function Network indexer", version="1", lifespan=lifespan)
+    app = FastAPI(title="Function Network indexer", version="1", lifespan=lifespan, responses=FAULTS)
     add_error_handlers(app)
     app.include_router(routes(reader, following))
 

@@ -71,13 +71,14 @@ class Seals:
 
     def seal(self, connection: Connection[Row], finalized: int) -> None:
         """Add the epochs whose last block is final and that are not kept yet."""
-        row = connection.execute("SELECT max(timestamp) AS time FROM indexer.block WHERE number <= %s", (finalized,)).fetchone()
+        newest = "SELECT timestamp FROM indexer.block WHERE number <= %s ORDER BY number DESC LIMIT 1"
+        row = connection.execute(newest, (finalized,)).fetchone()
         last = connection.execute("SELECT epoch, word FROM indexer.epoch ORDER BY epoch DESC LIMIT 1").fetchone()
-        if row is None or row["time"] is None:
+        if row is None:
             return
         epoch, word = (last["epoch"] + 1, last["word"]) if last else (0, NO_ROWS)
         with connection.transaction():
-            for sealed in self._final(epoch, row["time"]):
+            for sealed in self._final(epoch, row["timestamp"]):
                 rows = read_rows(connection, sealed, finalized)
                 word = next_word(word, root(rows))
                 connection.execute(

@@ -22,6 +22,16 @@ After = Annotated[str, Query(description="the former answer's `next`; empty for 
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows at most")]
 Format = Annotated[Literal["json", "csv"], Query(alias="format", description="csv holds the rows alone; the next page is named by the header Link")]
 Address = Annotated[str | None, Query(pattern="^0x[0-9a-fA-F]{40}$", description="only of this account")]
+FAULT = {"content": {"application/json": {"schema": {"type": "object", "properties": {"detail": {}}}}}}
+FAULTS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "a question that cannot be answered", **FAULT},
+    404: {"description": "not there", **FAULT},
+    503: {"description": "halted, not ready, or the database is away", **FAULT},
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, "text/csv": {}}},
+    304: {"description": "the client has it already"},
+}
 PAGING = {"at", "after", "limit", "format"}
 STREAM_SECONDS = 0.2
 
@@ -76,7 +86,7 @@ def _cell(value: Any) -> Any:
 
 def routes(reader: Reader, following: Following) -> APIRouter:
     """All that reads."""
-    router = APIRouter()
+    router = APIRouter(responses=ANSWERS)
 
     def answer(request: Request, at: str, form: str, read: Callable[[Session], Page]) -> Response:
         with reader.session(at) as session:

@@ -15,8 +15,9 @@ from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 
 
 @pytest.fixture
-def client(network: Network) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+def client(network: Network) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120) as client:
+        yield client
 
 
 def post(network: Network, body: dict[str, Any], name: str, path: str = "/v1/chat/completions", key: str = "") -> requests.Response:
@@ -179,7 +180,9 @@ def test_key__with_a_price_and_a_rate__is_held_to_both(network: Network) -> None
 @pytest.fixture
 def checked(network: Network) -> Iterator[FunctionNetwork]:
     url = f"{network.gateway_url}/v1"
-    yield FunctionNetwork(base_url=url, api_key=network.api_key, deployment=network.deployment_file, rpc_url=network.rpc_url, max_retries=0)
+    options = {"base_url": url, "api_key": network.api_key, "max_retries": 0}
+    with FunctionNetwork(deployment=network.deployment_file, rpc_url=network.rpc_url, **options) as checked:
+        yield checked
 
 
 def test_client__honest_answers__pass_its_checks(checked: FunctionNetwork) -> None:

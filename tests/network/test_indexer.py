@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
-def client(network: Network) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+def client(network: Network) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120) as client:
+        yield client
 
 
 def run(network: Network, *command: str, status: int = 0) -> Any:
