@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from eth_utils import is_address, to_checksum_address
+from eth_utils import is_address, is_checksum_address, is_checksum_formatted_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api import BadRequest
@@ -328,6 +328,13 @@ class KeyRequest(KeyPolicy):
     """``POST /v1/keys``. ``payer``: whose deposit pays."""
 
     payer: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+
+    @model_validator(mode="after")
+    def with_checksum(self) -> "KeyRequest":
+        if is_checksum_formatted_address(self.payer) and not is_checksum_address(self.payer):
+            raise BadRequest(f"'payer' is {self.payer}, whose capitals do not fit its checksum; it may be mistyped", "payer")
+        self.payer = to_checksum_address(self.payer)
+        return self
 
 
 class KeyChange(KeyPolicy):

@@ -111,6 +111,12 @@ def test_key_request__time_without_a_zone__is_refused() -> None:
         schema.KeyRequest(payer=PAYER, expires_at="2027-01-31T00:00:00").to_policy()  # type: ignore[arg-type]
 
 
+def test_key_request__payer__has_its_checksum_or_is_refused() -> None:
+    assert schema.KeyRequest(payer=PAYER.lower()).payer == "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
+    with pytest.raises(BadRequest, match="mistyped"):
+        schema.KeyRequest(payer="0xaBaBaBaBABabABabAbAbABAbABabababaBaBABaB")
+
+
 async def test_idempotency__retry__gets_the_answer_and_another_request_is_refused(pool: AsyncPool) -> None:  # noqa: F811
     key, store = await made(pool), Idempotency(pool)
     slot = await store.begin(key["id"], "a", b"request")

@@ -68,6 +68,8 @@ class SimulatedChain:
     finality: int
     blocks: list[Block] = field(default_factory=list)
     salt: int = 0
+    finalized: int = 0
+    """What was final stays so, also while a new branch is shorter than the old one."""
 
     def __post_init__(self) -> None:
         self.blocks.append(Block(Header(0, "0x" + "aa" * 32, "0x" + "00" * 32, CONSTANTS.genesis), (), {}))
@@ -75,10 +77,6 @@ class SimulatedChain:
     @property
     def head(self) -> int:
         return len(self.blocks) - 1
-
-    @property
-    def finalized(self) -> int:
-        return max(0, self.head - self.finality)
 
     def mine(self, choices: Sequence[int]) -> None:
         """A block with an event for each number."""
@@ -93,6 +91,7 @@ class SimulatedChain:
                 counters[contract] = counters.get(contract, 0) + 1
             logs.append(log_of(contract, name, members, counters.get(contract, 0), (number, hash_, timestamp), index))
         self.blocks.append(Block(Header(number, hash_, parent.header.hash, timestamp), tuple(logs), counters))
+        self.finalized = max(self.finalized, self.head - self.finality)
 
     def drop(self, depth: int) -> None:
         """Forget the newest blocks; what is mined next is another branch."""
@@ -121,7 +120,7 @@ class SimulatedNode:
     def tips(self) -> Tips:
         back = 3 if self._fault() == "stale" else 0
         head = max(0, self.chain.head - back)
-        final = self.chain.blocks[max(0, head - self.chain.finality)].header
+        final = self.chain.blocks[min(head, self.chain.finalized)].header
         return Tips(self.chain.blocks[head].header, final, final)
 
     def headers(self, numbers: Sequence[int]) -> list[Header]:

@@ -99,9 +99,6 @@ class Simulation(RuleBasedStateMachine):
         self.chain.drop(depth)
         for n in range(max(0, depth + longer)):
             self.chain.mine([choice + n for choice in choices])
-        # What was final stays final.
-        while self.chain.head < self.chain.finality:
-            self.chain.mine([])
 
     @rule(who=st.integers(0, 1), faults=st.lists(st.sampled_from(FAULTS), max_size=6), dies=st.sampled_from(["", "", "killed", "disconnected"]))
     def step(self, who: int, faults: list[str], dies: str) -> None:
