@@ -48,9 +48,10 @@ def pages(jobs: Jobs, models: Mapping[str, TextModel], indexer_url: str) -> APIR
 
     @router.get("/v1/network/live")
     async def live() -> dict[str, Any]:
-        status = await indexed("status")
+        status, totals = await indexed("status"), await indexed("network")
         return {
             "block": status["block"] and status["block"]["number"],
+            "totals": totals,
             "models": {name: "0x" + model.model_id.hex() for name, model in models.items()},
             "jobs_open": len(jobs.settler.live),
             "tokens_per_second": sum(meter.rate() for meter in jobs.meters.values()),

@@ -125,6 +125,7 @@ class Scenario:
         head = self.network.chain.head()
         self.network.wait(lambda: self.network.indexed("/v1/status")["block"]["number"] >= head, ANCHOR_SECONDS, "the indexer's catching up")
         network, rewards = self.network, self.rewards()
+        totals = network.indexed("/v1/network")
         names = self.names()
         disputes = [d for d in self.disputes() if d["status"] == Status.GUILTY and int(d["slashed"])]
         slashed = [
@@ -148,8 +149,8 @@ class Scenario:
         paid[network.address("treasury")] = sum(int(r["amount"]) for r in rewards if r["kind"] == "treasury")
         self.report |= {
             "jobs": len(network.indexed("/v1/jobs")["data"]),
-            "batches": len(network.indexed("/v1/batches")["data"]),
-            "checks": sum(c["count"] for c in network.indexed("/v1/checks")["data"]),
+            "batches": totals["batches"],
+            "checks": totals["checks"],
             "slashed": slashed,
             "honest_slashed": sorted(({s["provider"] for s in slashed} | by_indexer) - {cheat}),
             "paid": {account: str(amount) for account, amount in paid.items()},

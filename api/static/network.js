@@ -61,7 +61,7 @@ function pipeline(name, modelId, providers, live) {
 }
 
 async function refresh() {
-  const what = ["live", "providers", "jobs?limit=12", "batches?limit=12", "checks", "disputes", "verifiers"];
+  const what = ["live", "providers?limit=1000", "jobs?limit=12", "batches?limit=12", "checks?limit=12", "disputes", "verifiers?limit=1000"];
   const [live, ...lists] = await Promise.all(what.map(get));
   const [providers, jobs, batches, checks, disputes, verifiers] = lists.map((answer) => answer.data);
   $("figures").replaceChildren(
@@ -69,7 +69,7 @@ async function refresh() {
     figure(live.tokens_per_second.toFixed(1), "tokens a second"),
     figure(live.jobs_open, "jobs running"),
     figure(providers.filter((provider) => !provider.jailed).length, "providers"),
-    figure(checks.reduce((sum, posted) => sum + posted.count, 0), "checks by verifiers"),
+    figure(live.totals.checks ?? 0, "checks by verifiers"),
     figure(disputes.filter((dispute) => BigInt(dispute.slashed)).length, "slashes"));
   $("pipelines").replaceChildren(...Object.entries(live.models).map(([name, id]) => pipeline(name, id, providers, live)));
   const gpu = (provider) => provider.gpus.map((entry) => entry.model ?? entry.gpu?.model ?? "").filter(Boolean).join(", ");
@@ -85,7 +85,7 @@ async function refresh() {
     batches.map(({ provider, batch_id, batch, tx_hash }) => [mono(provider), batch_id, `${batch.firstNumber}–${batch.lastNumber}`, func(batch.amount, 4), mono(tx_hash)]),
     "Nothing is anchored yet.");
   table("checks", ["verifier", "epoch", "checks", "transaction"],
-    checks.slice(0, 12).map((posted) => [mono(posted.verifier), posted.epoch, posted.count, mono(posted.tx_hash)]), "No duties were posted yet.");
+    checks.map((posted) => [mono(posted.verifier), posted.epoch, posted.count, mono(posted.tx_hash)]), "No duties were posted yet.");
   table("disputes", ["no.", "provider", "receipt", "verdict", "slashed", "transaction"],
     disputes.map((d) => [d.dispute_id, mono(d.provider), d.receipt.number, (STATUS[d.status] ?? "open") + (d.appellant ? ", appealed" : ""), func(d.slashed, 2), mono(d.closed_tx ?? d.opened_tx)]),
     "No provider was ever accused.");

@@ -155,10 +155,10 @@ def _table(network: Network) -> Table:
     try:
         live = requests.get(f"{network.gateway_url}/v1/network/live", timeout=5).json()
         providers = network.indexed("/v1/providers")["data"]
-        counts = [len(network.indexed(f"/v1/{what}?limit=1000")["data"]) for what in ("jobs", "batches")]
-        checks = sum(entry["count"] for entry in network.indexed("/v1/checks")["data"])
-        title = f"block {live['block']}: {counts[0]} jobs, {counts[1]} batches, {checks} checks, {live['tokens_per_second']:.1f} tokens/s"
-    except (requests.RequestException, KeyError) as error:
+        jobs, totals = len(network.indexed("/v1/jobs?limit=1000")["data"]), live["totals"]
+        done = f"{jobs} jobs, {totals.get('batches', 0)} batches, {totals.get('checks', 0)} checks"
+        title = f"block {live['block']}: {done}, {live['tokens_per_second']:.1f} tokens/s"
+    except (requests.RequestException, FuncnetError, KeyError) as error:
         return Table(title=f"gateway or indexer does not answer: {error}")
     table = Table(title=title)
     for heading in ("provider", "layers", "sessions", "receipts", "stake", "paid", "state"):

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import requests
 
+from funcnet import FuncnetError
 from funcnet.network import Network
 from protocol.receipts import StageReceipt
 from tests.network.asking import ask, extra, providers_asked_afresh, receipts_of
@@ -328,7 +329,7 @@ def test_parts__killed_one_after_another_under_load__serving_goes_on_and_all_job
     def verified() -> bool:
         try:
             return all(network.indexed(f"/v1/jobs/{job_id}")["status"] == "verified" for job_id in jobs)
-        except requests.RequestException:
+        except FuncnetError:
             return False
 
     network.wait(verified, 120, f"the verification of {jobs}")

@@ -116,6 +116,10 @@ def test_network_page__shows_stages_jobs_batches_and_checks(page: Page, network:
     for listing in ("providers", "verifiers", "jobs", "batches", "checks"):
         expect(page.locator(f"#{listing} tbody tr").first).to_be_visible()
     expect(page.locator("#disputes")).to_contain_text("No provider was ever accused")
+    # All checks, not those of the rows that are shown.
+    least = sum(verifier["checks"] for verifier in network.indexed("/v1/verifiers")["data"])
+    told = page.locator("#figures .figure", has_text="checks by verifiers").locator("b")
+    network.wait(lambda: int(told.inner_text()) >= least, 20, "the page's figure")
     page.screenshot(path=SHOTS / "network-light.png", full_page=True)
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     assert fits(page)
