@@ -101,7 +101,8 @@ class Follower:
     cursor: Cursor | None = None
     counts: Counts = field(default_factory=Counts)
     span: int = FIRST_SPAN
-    _newest: dict[str, int] = field(default_factory=dict)
+    _newest: dict[str, int] | None = None
+    """Each contract's newest number; None while another indexer writes."""
     _amiss: int = 0
     _crossed: int = 0
 
@@ -113,10 +114,10 @@ class Follower:
     def step(self) -> bool:
         """Take what there is to take next; whether there may be more. Raises Retryable, FinalityBroken, or what the database raises."""
         if not self.store.lead():
-            self.cursor = self.store.cursor()
+            self.cursor, self._newest = self.store.cursor(), None
             return False
         with self._kept_true():
-            if self.cursor is None:
+            if self.cursor is None or self._newest is None:
                 self._start()
             cursor = self.cursor
             if cursor is not None and cursor.halted:
@@ -142,7 +143,7 @@ class Follower:
 
     def _start(self) -> None:
         self.cursor = self.store.cursor()
-        self._newest = {name: self.store.newest_event(name)[0] for name in self.decoder.numbered.values()}
+        self._newest = self._newest_at()
 
     def _begin(self, tips: Tips) -> bool:
         """The block before the first: what the chain starts from."""
@@ -158,8 +159,7 @@ class Follower:
         self.counts.heads[case.value] += 1
         if case is Case.DUPLICATE:
             return False
-        if case is Case.BEHIND and self.store.hashes(head.number, head.number).get(head.number) == head.hash:
-            # Not a reorg: this node has not seen what another has told.
+        if case is Case.BEHIND and self._is_stale(cursor, head):
             self.counts.stale += 1
             self.source.prefer_another()
             return False
@@ -178,6 +178,12 @@ class Follower:
         self._append(headers, tips)
         return headers[-1].number < head.number
 
+    def _is_stale(self, cursor: Cursor, head: Header) -> bool:
+        """Not a reorg: the node has not seen yet what it or another one has told. Of blocks before the final one not all are kept; a node that is
+        there shows its branch when it has caught up."""
+        kept = self.store.hashes(head.number, head.number).get(head.number)
+        return kept == head.hash or (kept is None and head.number < cursor.finalized)
+
     def _append(self, headers: Sequence[Header], tips: Tips, keep: int | None = None) -> None:
         logs, counters = self.source.blocks(self.decoder.addresses, [header.hash for header in headers], list(self.decoder.numbered))
         blocks = [_row(header) for header in headers]
@@ -189,7 +195,7 @@ class Follower:
 
     def _take(self, stretch: Stretch, tips: Tips, keep: int | None = None) -> None:
         """Prove a stretch complete, then write it."""
-        newest = self._newest if keep is None else self._newest_at(keep)
+        newest = self._newest if keep is None and self._newest is not None else self._newest_at(keep)
         require_complete(newest, stretch.events, stretch.counters)
         timestamps = {block.number: block.timestamp for block in stretch.blocks}
         batch = Batch(stretch.blocks, stretch.events, touches(stretch.events, timestamps, self.constants, RULES))
@@ -202,7 +208,8 @@ class Follower:
         self.counts.blocks += len(stretch.blocks)
         self.counts.events += len(stretch.events)
 
-    def _newest_at(self, keep: int) -> dict[str, int]:
+    def _newest_at(self, keep: int | None = None) -> dict[str, int]:
+        """Each contract's newest number in the tables, or in them by a block."""
         return {name: self.store.newest_event(name, keep)[0] for name in self.decoder.numbered.values()}
 
     def _write(self, batch: Batch, after: Cursor, keep: int | None = None) -> None:
@@ -275,9 +282,8 @@ class Follower:
         block = self.store.newest_event(contract)[1]
         keep, hash_ = self.store.kept_before(block)
         log.warning("reading again what may lack logs", since=keep + 1)
-        self._write(
-            Batch([], [], []), cursor._replace(number=keep, hash=hash_, safe=min(cursor.safe, keep), finalized=min(cursor.finalized, keep)), keep
-        )
+        back = Cursor(keep, hash_, min(cursor.safe, keep), min(cursor.finalized, keep), cursor.head)
+        self._write(Batch([], [], []), back, keep)
         self._newest = self._newest_at(keep)
 
     # backfill

@@ -118,7 +118,7 @@ class SimulatedNode:
         return fault
 
     def tips(self) -> Tips:
-        back = 3 if self._fault() == "stale" else 0
+        back = {"stale": 3, "far behind": 3 * self.chain.finality}.get(self._fault(), 0)
         head = max(0, self.chain.head - back)
         final = self.chain.blocks[min(head, self.chain.finalized)].header
         return Tips(self.chain.blocks[head].header, final, final)

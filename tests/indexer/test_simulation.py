@@ -26,7 +26,7 @@ from tests.indexer.simulated import CONSTANTS, DEPLOYMENT, SimulatedChain, Simul
 
 FINALITY = 12
 LONG = "FUNCNET_LONG" in os.environ
-FAULTS = ("", "", "error", "drop", "drop last", "duplicate", "reorder", "stale", "refuse", "lie", "kill")
+FAULTS = ("", "", "error", "drop", "drop last", "duplicate", "reorder", "stale", "far behind", "refuse", "lie", "kill")
 TABLES = "indexer.cursor, indexer.block, indexer.event, indexer.version, indexer.epoch, indexer.incident"
 
 
@@ -250,3 +250,40 @@ def test_simulation__nodes_disagree_on_a_final_block__nothing_is_written(url: st
         pass
     assert differences(url, chain) == []
     follower.store.close()
+
+
+def test_simulation__node_far_behind_what_is_final__is_waited_for(url: str) -> None:
+    chain = SimulatedChain(FINALITY)
+    for n in range(150):
+        chain.mine([n] if n % 5 == 0 else [])
+    node = SimulatedNode(chain)
+    follower = Follower(node, Store(url), Decoder(DEPLOYMENT), lambda: CONSTANTS, DEPLOYMENT.from_block)
+    while follower.step():
+        pass
+    for _ in range(3):
+        node.faults = ["far behind"]
+        assert follower.step() is False
+    assert follower.counts.stale == 3
+    chain.mine([1])
+    while follower.step():
+        pass
+    assert differences(url, chain) == []
+    follower.store.close()
+
+
+def test_simulation__standby_that_takes_over__misses_nothing(url: str) -> None:
+    chain = SimulatedChain(FINALITY)
+    for n in range(30):
+        chain.mine([n])
+    pair = [Follower(SimulatedNode(chain), Store(url), Decoder(DEPLOYMENT), lambda: CONSTANTS, DEPLOYMENT.from_block) for _ in range(2)]
+    while pair[0].step():
+        assert pair[1].step() is False
+    pair[1].step()
+    assert pair[1].cursor == pair[0].cursor
+    pair[0].store.close()
+    chain.mine([5])
+    while pair[1].step():
+        pass
+    assert pair[1].counts.missing == 0
+    assert differences(url, chain) == []
+    pair[1].store.close()
