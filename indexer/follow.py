@@ -230,7 +230,7 @@ class Follower:
         keep = self._common(cursor, tips.latest)
         depth = cursor.number - keep
         log.warning("reorg", blocks=depth, since=keep + 1)
-        headers = self.source.headers(range(keep + 1, min(tips.latest.number, keep + 2 * LIVE_BLOCKS) + 1))
+        headers = self.source.headers(range(keep + 1, min(tips.latest.number, keep + LIVE_BLOCKS) + 1))
         kept = self.store.hashes(keep, keep)[keep]
         if headers:
             _require_chain(headers)
