@@ -247,7 +247,9 @@ class Stamp:
 def main() -> None:
     settings = GatewaySettings.load()
     logs.configure(settings.log_level)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port or 8000, log_level="warning", timeout_graceful_shutdown=5)
+    # Asked to end, it takes no new connection; open answers go on for a while, and what is left then is settled by the next start.
+    drain = max(1, round(settings.drain_seconds))
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port or 8000, log_level="warning", timeout_graceful_shutdown=drain)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ REWARD_FUND = 100_000 * FUNC
 DELEGATION = 6_000
 READY_SECONDS = 90
 DRAIN_SECONDS = 2
+GATEWAY_DRAIN_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -420,6 +421,7 @@ class Network:
             admin_token=self.secrets["admin"],
             models=f"{self.model_dir.name}=0x{self.manifest.model_id.hex()}={self.model_dir}",
             indexer_url=self.indexer_url,
+            drain_seconds=GATEWAY_DRAIN_SECONDS,
             **self._keys("gateway"),
         )
         self.supervisor.start("gateway", [sys.executable, "-m", "api.app"], environment)

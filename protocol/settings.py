@@ -143,4 +143,5 @@ class GatewaySettings(NetworkSettings):
     models: str = Field("", description="model names that this gateway lists: NAME=MODEL_ID=FOLDER, comma-separated")
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status and the network page")
     requests_per_minute: int = Field(600, ge=1, description="completions that a key may ask for in a minute, where it has no limit of its own")
+    drain_seconds: float = Field(30.0, ge=0, description="how long answers may go on once the gateway is asked to end")
     usd_per_func: Decimal | None = Field(None, gt=0, description="US dollars for one FUNC, to show prices and costs in dollars as well")

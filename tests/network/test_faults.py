@@ -243,6 +243,23 @@ def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_f
     assert 0 < by_layers["10-20"] <= job["completion_tokens"]
 
 
+def test_gateway__asked_to_end_in_mid_stream__finishes_the_answer_and_takes_no_other(network: Network, client: openai.OpenAI) -> None:
+    seen: list[Any] = []
+    try:
+        for chunk in tell(client, max_tokens=40, stream=True):
+            seen.append(chunk)
+            if len(seen) == 10:
+                network.supervisor.signal("gateway", signal.SIGTERM)
+                network.wait(lambda: not reachable(f"{network.gateway_url}/livez"), 5, "the closed door")
+        told = seen[-1].model_extra["function_network"]
+        assert len(told["token_ids"]) == 40
+        assert told["settled"] is True
+    finally:
+        network.wait(lambda: network.supervisor.processes["gateway"].poll() is not None, 20, "the gateway's end")
+        network.heal()
+        network.wait(lambda: reachable(f"{network.gateway_url}/readyz"), 60, "the gateway")
+
+
 def test_gateway__killed_in_mid_stream__bills_what_came_once_it_is_back(network: Network, client: openai.OpenAI) -> None:
     seen: list[Any] = []
     with pytest.raises((openai.APIError, httpx2.HTTPError)):
