@@ -170,12 +170,12 @@ class Scenario:
         """Rows of the closing table: who, role, what was done, FUNC, transaction."""
         names, rows = self.names(), []
         payments = {(r["account"], r["kind"]): r for r in rewards}
-        for provider in self.network.indexed("/v1/providers")["data"]:
+        for provider in sorted(self.network.indexed("/v1/providers")["data"], key=lambda one: names[one["provider"]]):
             layers = ", ".join(f"{o['firstLayer']}-{o['endLayer']}" for o in provider["offers"])
             paid = payments.get((provider["provider"], "provider"), {"amount": "0", "newest_tx": "-"})
             did = f"layers {layers}: {provider['receipts']} receipts"
             rows.append((names[provider["provider"]], "provider", did, format_func(int(paid["amount"])), paid["newest_tx"]))
-        for (account, kind), paid in payments.items():
+        for (account, kind), paid in sorted(payments.items(), key=lambda entry: (entry[0][1], names.get(entry[0][0], ""))):
             if kind in ("royalty", "verifier", "treasury", "emission", "delegators"):
                 did = f"{paid['payments']} payments"
                 rows.append((names.get(account, account), kind, did, format_func(int(paid["amount"])), paid["newest_tx"]))
