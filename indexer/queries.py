@@ -22,8 +22,9 @@ SELECT p.key AS provider, p.value ->> 'operator' AS operator, p.value ->> 'endpo
        (SELECT COALESCE(jsonb_agg(o.value - 'provider' ORDER BY o.key), '[]') FROM {offer} o
          WHERE o.key > p.key || '/' AND o.key < p.key || '0' AND (o.value -> 'active')::bool) AS offers,
        COALESCE((w.value ->> 'receipts')::bigint, 0) AS receipts, COALESCE((w.value ->> 'tokens')::bigint, 0) AS tokens,
-       COALESCE(r.value ->> 'amount', '0') AS paid, COALESCE(e.value ->> 'amount', '0') AS emission, p.block_number, p.log_index
+       COALESCE(r.value ->> 'amount', '0') AS paid, COALESCE(e.value ->> 'amount', '0') AS emission, p.block_number, p.log_index, t.tx_hash
 FROM {provider} p
+JOIN indexer.event t ON t.block_number = p.block_number AND t.log_index = p.log_index
 LEFT JOIN {stake} s ON s.key = p.key
 LEFT JOIN {work} w ON w.key = p.key
 LEFT JOIN {reward} r ON r.key = p.key || '/provider'
@@ -100,8 +101,8 @@ SELECT v.key AS verifier, (v.value -> 'joined')::bool AS joined,
        COALESCE(accusations, 0) AS accusations, COALESCE(upheld, 0) AS accusations_upheld, COALESCE(acquitted, 0) AS accusations_acquitted,
        (COALESCE((v.value ->> 'plantsFound')::numeric, 0) / NULLIF((v.value ->> 'plantsDrawn')::numeric, 0))::float AS detection_rate,
        (COALESCE(acquitted, 0)::numeric / NULLIF((v.value ->> 'checks')::numeric, 0))::float AS false_accusation_rate,
-       COALESCE(v.value ->> 'paid', '0') AS paid, COALESCE(v.value ->> 'fined', '0') AS fined, v.block_number, v.log_index
-FROM {verifier} v LEFT JOIN accusation a ON a.verifier = v.key
+       COALESCE(v.value ->> 'paid', '0') AS paid, COALESCE(v.value ->> 'fined', '0') AS fined, v.block_number, v.log_index, t.tx_hash
+FROM {verifier} v JOIN indexer.event t ON t.block_number = v.block_number AND t.log_index = v.log_index LEFT JOIN accusation a ON a.verifier = v.key
 WHERE v.key > %(after)s ORDER BY v.key LIMIT %(limit)s
 """
 

@@ -174,6 +174,13 @@ def test_epochs__each_row__is_proven_against_the_root(api: Api) -> None:
         assert other == hash_ or not verify_batch_proof(bytes.fromhex(shown["root"][2:]), other, siblings)
 
 
+def test_listings__of_what_the_simulation_lacks__are_empty_pages(api: Api) -> None:
+    for listing in ("providers", "disputes", "checks", "jobs", "usage"):
+        assert api.json(f"/v1/{listing}")["data"] == []
+    assert all(row["tx_hash"].startswith("0x") for row in api.json("/v1/verifiers")["data"])
+    assert api.json("/v1/providers?at=finalized")["block"] == BLOCKS - FINALITY
+
+
 def test_stream__tells_the_head(api: Api) -> None:
     with requests.get(f"{api.url}/v1/stream", stream=True, timeout=10) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
