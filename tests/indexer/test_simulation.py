@@ -202,6 +202,25 @@ def url(small: Network) -> str:
     return fresh_database(small, "simulated")
 
 
+def tour() -> None:
+    """Meets each kind of thing once: which of them the drawn runs meet depends on what else is imported."""
+    sim = Simulation()
+    sim.begin(keeps_state=True, times_logs=True, blocks=30)
+    sim.go_on(who=0, steps=4)
+    sim.mine([[1]])
+    sim.go_on(who=0, steps=2)
+    sim.mine([[1, 2]])
+    sim.step(who=0, faults=["", "drop"], dies="")
+    sim.go_on(who=0, steps=2)
+    sim.step(who=0, faults=["stale"], dies="")
+    sim.mine([[1]])
+    sim.step(who=0, faults=[], dies="killed")
+    sim.go_on(who=0, steps=2)
+    sim.reorg(share=0.5, longer=1, choices=[1])
+    sim.go_on(who=0, steps=2)
+    sim.teardown()
+
+
 def test_simulation__any_faults__tables_equal_a_clean_replay(url: str) -> None:
     Simulation.url = url
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
@@ -210,6 +229,7 @@ def test_simulation__any_faults__tables_equal_a_clean_replay(url: str) -> None:
     phases = [Phase.generate, Phase.shrink] if LONG else [Phase.generate]
     many = settings(max_examples=examples, stateful_step_count=40, deadline=None, derandomize=not LONG, suppress_health_check=checks, phases=phases)
     Simulation.met = Counter()
+    tour()
     run_state_machine_as_test(Simulation, settings=many)
     expected = ("reorgs", "missing", "healed", "stale", "killed", *(case.value for case in Case))
     assert all(Simulation.met[what] > 0 for what in expected), Simulation.met
