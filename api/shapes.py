@@ -2,6 +2,7 @@
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -43,7 +44,7 @@ def extra_of_all(jobs: Sequence[Job]) -> dict[str, Any]:
     return {"job_id": each[0]["job_id"], "cost": cost, "settled": settled, "receipts": receipts, "choices": each}
 
 
-class ChunkShape:
+class ChunkShape(ABC):
     """What chat and text completions share: chunks, usage in the last one, and an end that is no JSON. ``with_usage``: as OpenAI has it, once more
     in a chunk without choices."""
 
@@ -53,9 +54,9 @@ class ChunkShape:
         self.with_usage = with_usage
         self.name = ""
 
+    @abstractmethod
     def choice(self, job: Job, text: str | None, whole: bool = False) -> dict[str, Any]:
         """A choice without its index. ``text``: None at a stream's end."""
-        raise NotImplementedError
 
     def opening(self, jobs: Sequence[Job]) -> list[str]:
         self.name = jobs[0].id

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
@@ -24,8 +23,6 @@ from protocol import logs
 from protocol.chain import Chain
 from protocol.database import migrate, open_pool
 from protocol.settings import IndexerSettings
-
-log = structlog.get_logger()
 
 
 def read_constants(chain: Chain) -> Constants:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from indexer import Refused
 from indexer.decode import Decoder, Event, checksummed
 from indexer.facts import Constants, FactKey, Fold, Value, Version, touches
-from indexer.node import Call, Nodes, ranges
+from indexer.follow import read_timestamps
+from indexer.node import Call, Log, Nodes, ranges
 from indexer.rules import RULES
 from indexer.rules.staking import NOBODY
-from indexer.views import Question, questions
+from indexer.views import questions
 from protocol.database import Pool
 
 CALLS = 200
@@ -66,35 +67,25 @@ class Audit:
 
     def replay(self, last: int) -> Replay:
         """All events up to a block, and the facts that they make. Raises NodeFault."""
-        events: dict[tuple[int, int], Event] = {}
-        for first, end in ranges(self.from_block, last, SPAN):
-            for event in self._events(first, end):
-                events[event.block_number, event.log_index] = event
-        ordered = [events[place] for place in sorted(events)]
+        logs = (log for first, end in ranges(self.from_block, last, SPAN) for log in self._logs(first, end))
+        events = self.decoder.decode_all(logs)
         fold = Fold({})
-        for touch in touches(ordered, self._timestamps(ordered), self.constants, RULES):
+        for touch in touches(events, read_timestamps(self.nodes, events), self.constants, RULES):
             fold.apply(touch)
-        return Replay(events, fold.written)
+        return Replay({(event.block_number, event.log_index): event for event in events}, fold.written)
 
-    def _events(self, first: int, last: int) -> list[Event]:
+    def _logs(self, first: int, last: int) -> list[Log]:
         try:
-            logs = self.nodes.logs(self.decoder.addresses, first, last)
+            return self.nodes.logs(self.decoder.addresses, first, last)
         except Refused:
             if first == last:
                 raise
             middle = (first + last) // 2
-            return self._events(first, middle) + self._events(middle + 1, last)
-        return [event for log in logs if (event := self.decoder.decode(log)) is not None]
+            return self._logs(first, middle) + self._logs(middle + 1, last)
 
-    def _timestamps(self, events: list[Event]) -> dict[int, int]:
-        known = {event.block_number: event.timestamp for event in events if event.timestamp is not None}
-        missing = sorted({event.block_number for event in events} - known.keys())
-        told = {header.number: header.timestamp for i in range(0, len(missing), CALLS) for header in self.nodes.headers(missing[i : i + CALLS])}
-        return known | told
-
-    def against_views(self, facts: Mapping[FactKey, Value], block: int, asked: list[Question] | None = None) -> list[Difference]:
+    def against_views(self, facts: Mapping[FactKey, Value], block: int) -> list[Difference]:
         """Facts as they hold at a block against the contracts' view functions at that block."""
-        asked = asked if asked is not None else questions(facts)
+        asked = questions(facts)
         addresses = {name: address for address, name in self.decoder.names.items()}
         found = []
         for i in range(0, len(asked), CALLS):

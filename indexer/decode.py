@@ -4,7 +4,7 @@ A layout is a tree of small readers, one for each member of an event, made once:
 A hostile node can send any bytes, so what lies outside the data is an error and never a default.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 
 from indexer import NodeFault
 from indexer.node import Log
-from protocol.chain import CONTRACTS, Deployment, abi, canonical_type
+from protocol.chain import Deployment, abi, canonical_type
 
 WORD = 32
 WIDE_BITS = 64
@@ -186,12 +186,17 @@ class Decoder:
             raise NodeFault(f"log {log.log_index} of {log.transaction_hash} is no {layout.name}: {error}") from error
         return Event(number, log.block_hash, timestamp, index, log.transaction_hash, layout.contract, layout.name, sequence, args)
 
+    def decode_all(self, logs: Iterable[Log]) -> list[Event]:
+        """The events among logs in the chain's order, each once. Raises NodeFault."""
+        events = {}
+        for log in logs:
+            if log.removed:
+                raise NodeFault(f"log {log.log_index} of {log.transaction_hash} was removed by a reorg")
+            if (event := self.decode(log)) is not None:
+                events[event.block_number, event.log_index] = event
+        return [events[place] for place in sorted(events)]
+
 
 def event_topic(entry: Mapping[str, Any]) -> bytes:
     """keccak of the event's canonical signature."""
     return bytes(keccak(f"{entry['name']}({','.join(canonical_type(item) for item in entry['inputs'])})".encode()))
-
-
-def layouts() -> list[Layout]:
-    """Every event of every contract."""
-    return [Layout(name, entry) for name in CONTRACTS for entry in abi(name) if entry.get("type") == "event"]

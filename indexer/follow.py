@@ -16,7 +16,7 @@ import structlog
 from indexer import FinalityBroken, MissingLogs, NodeFault, Refused
 from indexer.decode import Decoder, Event
 from indexer.facts import Constants, touches
-from indexer.node import Header, Log, Source, Tips
+from indexer.node import Header, Source, Tips
 from indexer.rules import RULES
 from indexer.store import Batch, BlockRow, Cursor, Store
 
@@ -187,7 +187,7 @@ class Follower:
     def _append(self, headers: Sequence[Header], tips: Tips, keep: int | None = None) -> None:
         logs, counters = self.source.blocks(self.decoder.addresses, [header.hash for header in headers], list(self.decoder.numbered))
         blocks = [_row(header) for header in headers]
-        stretch = Stretch(headers[0].number, blocks[-1], blocks, self._decode(logs), self._by_name(counters))
+        stretch = Stretch(headers[0].number, blocks[-1], blocks, self.decoder.decode_all(logs), self._by_name(counters))
         hashes = {block.number: block.hash for block in blocks}
         if any(hashes.get(event.block_number) != event.block_hash for event in stretch.events):
             raise NodeFault("the node gave logs of other blocks than were asked for")
@@ -227,26 +227,24 @@ class Follower:
 
     def _reorganise(self, cursor: Cursor, tips: Tips) -> bool:
         """Go back to the newest block that chain and tables share, and on from there, in one transaction."""
-        keep = self._common(cursor, tips.latest)
-        depth = cursor.number - keep
+        common = self._common(cursor, tips.latest)
+        keep, depth = common.number, cursor.number - common.number
         log.warning("reorg", blocks=depth, since=keep + 1)
         headers = self.source.headers(range(keep + 1, min(tips.latest.number, keep + LIVE_BLOCKS) + 1))
-        kept = self.store.hashes(keep, keep)[keep]
         if headers:
             _require_chain(headers)
-            if headers[0].parent_hash != kept:
+            if headers[0].parent_hash != common.hash:
                 raise NodeFault("the chain changed while it was read")
             self._append(headers, tips, keep)
         else:
-            block = BlockRow(keep, kept, 0)
             self._newest = self._newest_at(keep)
-            self._write(Batch([], [], []), self._cursor_at(block, tips), keep)
+            self._write(Batch([], [], []), self._cursor_at(_row(common), tips), keep)
         self.counts.reorgs += 1
         self.counts.deepest_reorg = max(self.counts.deepest_reorg, depth)
         self.store.note("reorg", keep + 1, f"{depth} blocks were replaced")
         return True
 
-    def _common(self, cursor: Cursor, head: Header) -> int:
+    def _common(self, cursor: Cursor, head: Header) -> Header:
         """The newest block that both have. Halts, and raises FinalityBroken, where that lies before what was final."""
         top = min(cursor.number, head.number)
         while top >= cursor.finalized:
@@ -254,7 +252,7 @@ class Follower:
             kept, told = self.store.hashes(bottom, top), self.source.headers(range(bottom, top + 1))
             for header in reversed(told):
                 if kept.get(header.number) == header.hash:
-                    return header.number
+                    return header
             top = bottom - 1
         reason = (
             f"the node's chain leaves ours before block {cursor.finalized}, which was final; "
@@ -282,8 +280,7 @@ class Follower:
         block = self.store.newest_event(contract)[1]
         keep, hash_ = self.store.kept_before(block)
         log.warning("reading again what may lack logs", since=keep + 1)
-        back = Cursor(keep, hash_, min(cursor.safe, keep), min(cursor.finalized, keep), cursor.head)
-        self._write(Batch([], [], []), back, keep)
+        self._write(Batch([], [], []), cursor.back_to(keep, hash_), keep)
         self._newest = self._newest_at(keep)
 
     # backfill
@@ -321,7 +318,7 @@ class Follower:
             self.span = max(1, middle - first + 1)
             return self._fetch(first, middle) + self._fetch(middle + 1, last)
         (end,) = self.source.headers([last])
-        events = self._decode(logs)
+        events = self.decoder.decode_all(logs)
         if any(not first <= event.block_number <= last for event in events):
             raise NodeFault("the node gave logs of other blocks than were asked for")
         if any(event.block_number == last and event.block_hash != end.hash for event in events):
@@ -333,13 +330,9 @@ class Follower:
         return [Stretch(first, _row(end), self._rows(events, end), events, counters)]
 
     def _rows(self, events: Sequence[Event], end: Header) -> list[BlockRow]:
-        """The range's blocks that hold events, and its last. A node that puts no timestamp to its logs is asked for the headers."""
-        untimed = sorted({event.block_number for event in events if event.timestamp is None})
-        told = {h.number: h for i in range(0, len(untimed), LIVE_BLOCKS) for h in self.source.headers(untimed[i : i + LIVE_BLOCKS])}
-        rows = {}
-        for event in events:
-            timestamp = event.timestamp if event.timestamp is not None else told[event.block_number].timestamp
-            rows[event.block_number] = BlockRow(event.block_number, event.block_hash, timestamp)
+        """The range's blocks that hold events, and its last."""
+        timestamps = read_timestamps(self.source, events)
+        rows = {event.block_number: BlockRow(event.block_number, event.block_hash, timestamps[event.block_number]) for event in events}
         rows[end.number] = _row(end)
         return [rows[number] for number in sorted(rows)]
 
@@ -350,18 +343,16 @@ class Follower:
         elif len(stretch.events) < WANTED_EVENTS // 2 and stretch.last.number - stretch.first + 1 >= self.span:
             self.span = min(LONGEST_SPAN, self.span * 2)
 
-    def _decode(self, logs: Sequence[Log]) -> list[Event]:
-        """In the chain's order, each once."""
-        events = {}
-        for entry in logs:
-            if entry.removed:
-                raise NodeFault(f"log {entry.log_index} of {entry.transaction_hash} was removed by a reorg")
-            if (event := self.decoder.decode(entry)) is not None:
-                events[event.block_number, event.log_index] = event
-        return [events[place] for place in sorted(events)]
-
     def _by_name(self, counters: Sequence[int]) -> dict[str, int]:
         return dict(zip(self.decoder.numbered.values(), counters, strict=True))
+
+
+def read_timestamps(source: Source, events: Sequence[Event]) -> dict[int, int]:
+    """When each event's block was made. A node that puts no timestamp to its logs is asked for the headers."""
+    known = {event.block_number: event.timestamp for event in events if event.timestamp is not None}
+    untimed = sorted({event.block_number for event in events} - known.keys())
+    told = (header for i in range(0, len(untimed), LIVE_BLOCKS) for header in source.headers(untimed[i : i + LIVE_BLOCKS]))
+    return known | {header.number: header.timestamp for header in told}
 
 
 def _row(header: Header) -> BlockRow:

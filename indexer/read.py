@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,11 +106,9 @@ class Session:
         whole = len(leading) == len(KINDS[kind])
         prefix = join_key(tuple(leading)) + ("" if whole or not leading else "/")
         end = prefix + (FIRST if whole and leading else LAST)
-        names, values = zip(*filters.items(), strict=True) if filters else ((), ())
-        where = " AND ".join(f"f.value ->> %(name{i})s = %(value{i})s" for i in range(len(names))) or "true"
-        query = queries.FACTS.replace("{kind}", "{" + kind + "}").replace("{filters}", where)
-        parts = {f"name{i}": name for i, name in enumerate(names)} | {f"value{i}": value for i, value in enumerate(values)}
-        found = self.rows(query, after=after or None, prefix=prefix, end=end, limit=limit, **parts)
+        parts, values = _members("f.value", filters)
+        query = queries.FACTS.replace("{kind}", "{" + kind + "}").replace("{filters}", _all(parts))
+        found = self.rows(query, after=after or None, prefix=prefix, end=end, limit=limit, **values)
         page = self.page(found, limit, "key")
         return page._replace(data=[{**row.pop("value"), **row} for row in found])
 
@@ -122,21 +120,20 @@ class Session:
         page = self.page(found, limit, "block_number")
         return page._replace(data=[{**row.pop("value"), **row} for row in found])
 
-    def events(self, after: str, limit: int, contract: str | None = None, name: str | None = None, args: Mapping[str, str] | None = None) -> Page:
+    def events(self, after: str, limit: int, args: Mapping[str, str], contract: str | None = None, name: str | None = None) -> Page:
         """Events, newest first. ``args``: members of the event and what they have to be."""
         block, log = _place(after)
         wanted = {"contract": contract, "name": name}
-        parts = [f"{column} = %({column})s" for column, value in wanted.items() if value is not None]
-        parts += [f"args ->> %(name{i})s = %(value{i})s" for i in range(len(args or {}))]
-        values = {f"name{i}": name for i, name in enumerate(args or {})} | {f"value{i}": v for i, v in enumerate((args or {}).values())}
-        query = queries.EVENTS.replace("{filters}", " AND ".join(parts) or "true")
+        parts, values = _members("args", args)
+        parts += _columns(column for column, value in wanted.items() if value is not None)
+        query = queries.EVENTS.replace("{filters}", _all(parts))
         found = self.rows(query, block=block, log=log, limit=limit, **wanted, **values)
         for row in found:
             row["place"] = f"{row['block_number']}-{row['log_index']}"
         return self.page(found, limit, "place")
 
     def batches(self, after: str, limit: int, args: Mapping[str, str]) -> Page:
-        page = self.events(after, limit, name="BatchAnchored", args=args)
+        page = self.events(after, limit, args, name="BatchAnchored")
         return page._replace(
             data=[
                 {
@@ -152,7 +149,7 @@ class Session:
         )
 
     def checks(self, after: str, limit: int, args: Mapping[str, str]) -> Page:
-        page = self.events(after, limit, name="DutiesPosted", args=args)
+        page = self.events(after, limit, args, name="DutiesPosted")
         members = ("verifier", "epoch", "count", "root")
         return page._replace(data=[{**{name: row["args"][name] for name in members}, **_origin(row)} for row in page.data])
 
@@ -172,21 +169,19 @@ class Session:
         """Jobs by the receipts that were handed in, newest first."""
         if before is not None:
             before = _moment(before)
-        where = " AND ".join(f"{column} = %({column})s" for column in filters) or "true"
-        found = self.rows(queries.JOBS.replace("{where}", where), before=before, limit=limit, **filters)
+        found = self.rows(queries.JOBS.replace("{where}", _all(_columns(filters))), before=before, limit=limit, **filters)
         return self.page(found, limit, "received")
 
     def usage(self, by: tuple[str, ...], after: str, limit: int, filters: Mapping[str, str]) -> Page:
         """Receipts' sums by some of their columns, and by day."""
         columns = ", ".join(USAGE_BY[name] for name in by)
-        where = " AND ".join(f"{column} = %({column})s" for column in filters) or "true"
         place = after.split("/") if after else []
         if place and len(place) != len(by):
             raise BadRequest(f"after {after!r} is not of this listing; take it from the former answer's `next`")
         values = {f"after{i}": part for i, part in enumerate(place)}
         names = ", ".join(f"({USAGE_BY[name]})::text" for name in by)
         later = f"({names}) > ({', '.join(f'%(after{i})s' for i in range(len(place)))})" if place else "true"
-        query = queries.USAGE.replace("{where}", where).replace("{after}", later)
+        query = queries.USAGE.replace("{where}", _all(_columns(filters))).replace("{after}", later)
         selected = ", ".join(f"{USAGE_BY[name]} AS {name}" for name in by)
         query = query.replace("{by}", selected, 1).replace("{by}", columns)
         found = self.rows(query, limit=limit, **values, **filters)
@@ -232,6 +227,21 @@ USAGE_BY = {
     "model_id": "model_id",
     "day": "(received_at AT TIME ZONE 'UTC')::date::text",
 }
+
+
+def _all(parts: list[str]) -> str:
+    return " AND ".join(parts) or "true"
+
+
+def _columns(names: Iterable[str]) -> list[str]:
+    """Conditions that columns have the parameters of their names; the names are ours, never a caller's."""
+    return [f"{name} = %({name})s" for name in names]
+
+
+def _members(column: str, wanted: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Conditions on members of a JSON column, with the parameters that hold their names and values."""
+    parts = [f"{column} ->> %(name{i})s = %(value{i})s" for i in range(len(wanted))]
+    return parts, {f"name{i}": name for i, name in enumerate(wanted)} | {f"value{i}": value for i, value in enumerate(wanted.values())}
 
 
 def _origin(row: Row) -> Row:

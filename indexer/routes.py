@@ -148,7 +148,7 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         kind: Annotated[str | None, Query(description="provider, delegators, emission, royalty, verifier, treasury or burned")] = None,
     ) -> Response:
         """What each account was paid, by kind of payment."""
-        filters = {name: value for name, value in (("account", account), ("kind", kind)) if value is not None}
+        filters = _given(account=account, kind=kind)
         return answer(request, at, form, lambda session: session.rewards(after, limit, filters))
 
     @router.get("/v1/batches")
@@ -156,14 +156,14 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         request: Request, at: At = "latest", after: After = "", limit: Limit = 100, form: Format = "json", provider: Address = None
     ) -> Response:
         """Anchored batches of receipts, newest first."""
-        return answer(request, at, form, lambda session: session.batches(after, limit, {"provider": provider} if provider else {}))
+        return answer(request, at, form, lambda session: session.batches(after, limit, _given(provider=provider)))
 
     @router.get("/v1/checks")
     def checks(
         request: Request, at: At = "latest", after: After = "", limit: Limit = 1000, form: Format = "json", verifier: Address = None
     ) -> Response:
         """Duties that verifiers posted, newest first."""
-        return answer(request, at, form, lambda session: session.checks(after, limit, {"verifier": verifier} if verifier else {}))
+        return answer(request, at, form, lambda session: session.checks(after, limit, _given(verifier=verifier)))
 
     @router.get("/v1/jobs")
     def jobs(
@@ -176,7 +176,7 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         provider: Address = None,
     ) -> Response:
         """Jobs by the receipts that gateways handed in, newest first: signed, anchored, verified or convicted."""
-        filters = {name: value for name, value in (("payer", payer), ("gateway", gateway), ("provider", provider)) if value is not None}
+        filters = _given(payer=payer, gateway=gateway, provider=provider)
         return answer(request, "latest", form, lambda session: session.jobs(after or None, limit, filters))
 
     @router.get("/v1/jobs/{job_id}")
@@ -203,7 +203,7 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         columns = tuple(name.strip() for name in by.split(","))
         if unknown := [name for name in columns if name not in USAGE_BY]:
             raise BadRequest(f"cannot sum by {', '.join(unknown)}; known: {', '.join(USAGE_BY)}")
-        filters = {name: value for name, value in (("payer", payer), ("gateway", gateway), ("provider", provider)) if value is not None}
+        filters = _given(payer=payer, gateway=gateway, provider=provider)
         return answer(request, "latest", form, lambda session: session.usage(columns, after, limit, filters))
 
     @router.get("/v1/work")
@@ -233,7 +233,7 @@ def routes(reader: Reader, following: Following) -> APIRouter:
         """Events of the contracts, newest first; any other parameter is a member that the event has to have, as in `provider=0x...`."""
         known = PAGING | {"contract", "name"}
         members = {key: value for key, value in request.query_params.items() if key not in known}
-        return answer(request, at, form, lambda session: session.events(after, limit, contract, name, members))
+        return answer(request, at, form, lambda session: session.events(after, limit, members, contract, name))
 
     @router.get("/v1/facts")
     def kinds() -> dict[str, Any]:
@@ -285,6 +285,10 @@ def routes(reader: Reader, following: Following) -> APIRouter:
             await anyio.sleep(STREAM_SECONDS)
 
     return router
+
+
+def _given(**filters: str | None) -> dict[str, str]:
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def _require_kind(kind: str) -> None:

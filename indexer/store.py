@@ -30,6 +30,10 @@ class Cursor(NamedTuple):
     head: int
     halted: str | None = None
 
+    def back_to(self, number: int, hash_: str) -> "Cursor":
+        """After all above that block is undone; what halted it is over with it."""
+        return Cursor(number, hash_, min(self.safe, number), min(self.finalized, number), self.head)
+
 
 class BlockRow(NamedTuple):
     """A block as it is kept."""
@@ -206,7 +210,7 @@ class Store:
             if cursor is None:
                 raise IndexerError("nothing is indexed yet; there is nothing to undo")
             keep, hash_ = self.kept_before(to + 1)
-            after = Cursor(keep, hash_, min(cursor.safe, keep), min(cursor.finalized, keep), cursor.head)
+            after = cursor.back_to(keep, hash_)
             self._undo(keep)
             self._move(cursor, after)
             self.note("rewind", keep, f"from block {cursor.number}")
