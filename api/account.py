@@ -29,6 +29,12 @@ class Dollars:
         """Dollars as a decimal string with as many places as a wei needs not, but a token does."""
         return None if self.per_func is None else f"{Decimal(wei) / FUNC * self.per_func:.9f}"
 
+    def priced(self, model: dict[str, Any]) -> dict[str, Any]:
+        """A model with its prices in dollars as well."""
+        if self.per_func is None or model["pricing"] is None:
+            return model
+        return {**model, "pricing_usd": {name: f"{Decimal(price) * self.per_func:f}" for name, price in model["pricing"].items()}}
+
     def beside(self, name: str, wei: int) -> dict[str, str | None]:
         """An amount in wei, and in dollars where there is a rate."""
         return {name: str(wei)} | ({} if self.per_func is None else {f"{name}_usd": self.of(wei)})

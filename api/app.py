@@ -5,7 +5,7 @@ import hmac
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
 from api.account import Account, Dollars
+from api.administration import Administration
 from api.anchors import Anchors
 from api.budget import Budget, LegKey
 from api.completions import Completions
@@ -32,11 +33,14 @@ from api.jobs import Jobs
 from api.keys import ApiKey, KeyStore
 from api.legs import LegCloser
 from api.limits import RateLimits
+from api.managers import Managers
 from api.metrics import Metrics
 from api.models import Models
 from api.pages import pages
+from api.peers import Peers
 from api.routing import Router
 from api.settler import Settler
+from api.sponsorships import Sponsorships
 from api.watch import Watch
 from protocol import ProtocolError, SettingsError, Unavailable, logs
 from protocol.database import async_pool, migrate
@@ -60,24 +64,28 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
     pool = async_pool(url)
     models = Models(settings.models, pool)
-    keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool), Router(chain)
-    limits, anchors = RateLimits(settings.requests_per_minute), Anchors(chain, budget)
-    settler = Settler(budget, LegCloser(chain, account, budget))
+    peers = Peers(pool)
+    keys, budget, router = KeyStore(pool, pepper.encode()), Budget(pool, peers.id), Router(chain)
+    limits, anchors = RateLimits(pool, settings.requests_per_minute), Anchors(chain, budget)
+    settler = Settler(budget, LegCloser(chain, account, budget), peers)
     router.load = settler.load
     jobs = Jobs(chain, account, budget, router, settler)
-    idempotency = Idempotency(pool)
-    watch = Watch(chain, account, budget)
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, idempotency)
+    idempotency, dollars = Idempotency(pool), Dollars(settings.usd_per_func)
+    watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, peers, sweeps)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open()
         await models.restore()
-        tasks = [asyncio.create_task(cover.run()), asyncio.create_task(settler.run()), asyncio.create_task(watch.run())]
+        await peers.beat()
+        tasks = [asyncio.create_task(part.run()) for part in (peers, cover, settler, watch)]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(DatabaseError):
+            await peers.leave()
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan, responses=schema.ERRORS)
@@ -117,45 +125,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.get("/v1/models")
     def list_models(_: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-        return {"object": "list", "data": [jobs.describe(model) for model in list(models.values())]}
+        return {"object": "list", "data": [dollars.priced(jobs.describe(model)) for model in list(models.values())]}
 
     @app.get("/v1/models/{name:path}")
     def one_model(name: str, _: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-        return jobs.describe(models.named(name))
+        return dollars.priced(jobs.describe(models.named(name)))
 
     @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
     async def add_model(request: schema.ModelRequest) -> dict[str, Any]:
         model = await models.add(request.name, Path(request.folder))
         return {"id": model.name, "object": "model", "model_id": "0x" + model.model_id.hex()}
-
-    @app.post("/v1/keys", status_code=201, dependencies=[Depends(require_admin)])
-    async def create_key(request: schema.KeyRequest) -> dict[str, Any]:
-        made = await keys.create(request.name, request.payer, request.to_policy())
-        await cover.refresh_credit(request.payer)
-        return made
-
-    @app.get("/v1/keys", dependencies=[Depends(require_admin)])
-    async def list_keys() -> dict[str, Any]:
-        return {"data": await keys.list()}
-
-    @app.get("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
-    async def one_key(key_id: str) -> dict[str, Any]:
-        return await keys.one(key_id)
-
-    @app.patch("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
-    async def change_key(key_id: str, request: schema.KeyChange) -> dict[str, Any]:
-        name = request.name if "name" in request.model_fields_set else None
-        return await keys.change(key_id, name, request.changes())
-
-    @app.post("/v1/keys/{key_id}/rotate", dependencies=[Depends(require_admin)])
-    async def rotate_key(key_id: str, request: schema.Rotation) -> dict[str, Any]:
-        return await keys.rotate(key_id, request.grace_seconds)
-
-    @app.delete("/v1/keys/{key_id}", dependencies=[Depends(require_admin)])
-    async def revoke_key(key_id: str) -> dict[str, Any]:
-        if not await keys.revoke(key_id):
-            raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
-        return {"id": key_id, "revoked": True}
 
     @app.get("/v1/receipts/{job_id}")
     async def receipts(job_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
@@ -166,6 +145,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app.include_router(Completions(jobs, models, limits, cover, idempotency).routes(caller))
     dollars = Dollars(settings.usd_per_func)
+    managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)
+    app.include_router(Administration(keys, managers, Sponsorships(pool, keys), cover, limits).routes())
     app.include_router(Account(pool, keys, budget, dollars, account.address, settings.indexer_url).routes(caller))
     app.include_router(pages(jobs, models, settings.indexer_url))
     return app

@@ -49,10 +49,11 @@ class StoredLeg:
 
 
 class Budget:
-    """The money side of a job, each step one transaction."""
+    """The money side of a job, each step one transaction. ``gateway``: the one of several on this database that jobs begun here belong to."""
 
-    def __init__(self, pool: AsyncPool) -> None:
+    def __init__(self, pool: AsyncPool, gateway: str = "") -> None:
         self.pool = pool
+        self.gateway = gateway
 
     async def next_nonce(self) -> int:
         """The gateway's next number for a job id."""
@@ -71,8 +72,8 @@ class Budget:
         async with self.pool.connection() as connection:
             await self._set_aside(connection, key.id, key.payer, amount)
             await connection.execute(
-                "INSERT INTO api.job (id, key_id, payer, model, reserved, prompt_tokens, state) VALUES (%s, %s, %s, %s, %s, %s, 'open')",
-                (job_id, key.id, key.payer, model, amount, prompt_tokens),
+                "INSERT INTO api.job (id, key_id, payer, model, reserved, prompt_tokens, gateway, state) VALUES (%s, %s, %s, %s, %s, %s, %s, 'open')",
+                (job_id, key.id, key.payer, model, amount, prompt_tokens, self.gateway),
             )
 
     async def reserve_more(self, job_id: str, amount: int) -> None:
@@ -182,11 +183,12 @@ class Budget:
         return int(legs["charged"])
 
     async def unsettled(self) -> dict[str, list[StoredLeg]]:
-        """Jobs that are open or have a leg without an end, with those legs."""
+        """This gateway's jobs that are open or have a leg without an end, with those legs."""
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT j.id, l.* FROM api.job j LEFT JOIN api.leg l ON l.job_id = j.id AND l.state IN ('open', 'asked') "
-                "WHERE j.state = 'open' OR l.state IS NOT NULL ORDER BY j.created_at LIMIT 200"
+                "WHERE j.gateway = %s AND (j.state = 'open' OR l.state IS NOT NULL) ORDER BY j.created_at LIMIT 200",
+                (self.gateway,),
             )
             rows = await cursor.fetchall()
         jobs: dict[str, list[StoredLeg]] = {row["id"]: [] for row in rows}

@@ -12,13 +12,14 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from api import ClientGone, NoCredit, schema
 from api.cover import Cover
 from api.idempotency import Idempotency, Kept, Slot
-from api.jobs import Begun, Job, Jobs
+from api.jobs import Asked, Begun, Job, Jobs
 from api.keys import ApiKey
 from api.limits import RateLimits
 from api.models import Models
 from api.pipeline import StageFailed
 from api.shapes import ChatShape, ResponseShape, Shape, TextShape
 from api.text import TextModel
+from api.tools import ToolsOfModel
 
 T = TypeVar("T")
 LOOK_SECONDS = 0.2
@@ -40,23 +41,28 @@ class Completions:
 
         @router.post("/v1/chat/completions")
         async def chat(http: Request, request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model, shape = self.models.named(request.model, key.models), ChatShape(request.with_usage)
-            return await self._answer(http, request, key, model, lambda: model.encode_chat([m.plain() for m in request.messages]), shape)
+            model = self.models.named(request.model, key.models)
+            tools = request.tools_for(model)
+            shape = ChatShape(request.with_usage, tools)
+            return await self._answer(http, request, key, model, lambda: asked([m.plain() for m in request.messages], request, model, tools), shape)
 
         @router.post("/v1/completions")
         async def text(http: Request, request: schema.TextRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
             model = self.models.named(request.model, key.models)
-            return await self._answer(http, request, key, model, lambda: model.encode(request.one_prompt()), TextShape(request.with_usage))
+            shape = TextShape(request.with_usage)
+            return await self._answer(http, request, key, model, lambda: Asked(model.encode(request.one_prompt()), request.schema_text), shape)
 
         @router.post("/v1/responses")
         async def respond(http: Request, request: schema.ResponsesRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
             model = self.models.named(request.model, key.models)
-            return await self._answer(http, request, key, model, lambda: model.encode_chat(request.messages()), ResponseShape(request))
+            tools = request.tools_for(model)
+            shape = ResponseShape(request, tools)
+            return await self._answer(http, request, key, model, lambda: asked(request.messages(), request, model, tools), shape)
 
         return router
 
     async def _answer(
-        self, http: Request, request: schema.SamplingRequest, key: ApiKey, model: TextModel, prompt: Callable[[], list[int]], shape: Shape
+        self, http: Request, request: schema.SamplingRequest, key: ApiKey, model: TextModel, prompt: Callable[[], Asked], shape: Shape
     ) -> Response:
         left, slot = await self.limits.take(key.id, key.requests_per_minute), None
         if (name := http.headers.get("idempotency-key")) is not None:
@@ -79,25 +85,25 @@ class Completions:
                 await asyncio.shield(slot.forget())
             raise
 
-    async def _begin_all(self, key: ApiKey, model: TextModel, prompt: list[int], request: schema.SamplingRequest) -> list[Begun]:
+    async def _begin_all(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> list[Begun]:
         """A job for each choice."""
-        first = await self._begin(key, model, prompt, request)
+        first = await self._begin(key, model, asked, request)
         begun = [first]
         try:
             for index in range(1, request.n):
-                begun.append(await self.jobs.begin(key, model, prompt, request, index))
+                begun.append(await self.jobs.begin(key, model, asked, request, index))
         except BaseException:
             for one in begun:
                 await one.rest.aclose()
             raise
         return begun
 
-    async def _begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: schema.SamplingRequest) -> Begun:
+    async def _begin(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> Begun:
         try:
-            return await self.jobs.begin(key, model, prompt, request)
+            return await self.jobs.begin(key, model, asked, request)
         except NoCredit:
             await self.cover.refresh_credit(key.payer)
-            return await self.jobs.begin(key, model, prompt, request)
+            return await self.jobs.begin(key, model, asked, request)
 
     async def _rest(self, begun: Begun) -> str:
         """All of the text. Raises NoRoute where a stage broke off."""
@@ -134,6 +140,13 @@ class Completions:
                     yield event
         for event in shape.closing(jobs):
             yield event
+
+
+def asked(messages: list[dict[str, Any]], request: schema.SamplingRequest, model: TextModel, tools: ToolsOfModel | None) -> Asked:
+    """A conversation as the model takes it. Raises BadRequest."""
+    if tools is None:
+        return Asked(model.encode_chat(messages), request.schema_text)
+    return Asked(model.encode_chat(*tools.lay_out(messages)), tools.grammar(request.schema_text))
 
 
 async def merged(begun: list[Begun]) -> AsyncGenerator[tuple[Job, str | StageFailed], None]:

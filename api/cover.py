@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -12,10 +13,10 @@ from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
-from api.idempotency import Idempotency
+from api.models import Models
+from api.peers import Peers
 from api.routing import Router
-from api.summaries import SUMMARY_SECONDS, Summaries
-from api.text import TextModel
+from api.summaries import SUMMARY_SECONDS, Summaries, take
 from protocol import ProtocolError
 from protocol.chain import Chain
 from protocol.database import AsyncPool
@@ -27,31 +28,44 @@ log = structlog.get_logger()
 ALLOCATION = 100 * FUNC
 """Bond for each provider that serves a listed model: what may be promised to it between two redemptions."""
 PAUSE_SECONDS = 1.0
+Work = Callable[[], Awaitable[None]]
 UNKNOWN_PROVIDER = "0x0000000000000000000000000000000000000000"
 
 
 @dataclass
 class Cover:
-    """One loop that keeps the gateway's books in step with the chain and the indexer."""
+    """One loop that keeps the gateway's books in step with the chain and the indexer. Of several gateways one does what changes either."""
 
     chain: Chain
     account: LocalAccount
     budget: Budget
     pool: AsyncPool
     indexer_url: str
-    models: Mapping[str, TextModel]
+    models: Models
     router: Router
     summaries: Summaries
-    idempotency: Idempotency
+    peers: Peers
+    sweeps: Sequence[Work] = ()
+    """Of tables that would grow."""
+    _summarised: int = 0
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while True:
-                handing_in = (self._hand_in(http), self._summarise(http))
-                for work in (self._allocate(), self._refresh_all(), *handing_in, self.router.revive(), self.idempotency.sweep()):
+                now = int(time.time())
+                works: list[Work] = [
+                    self._allocate,
+                    self._refresh_all,
+                    self.router.revive,
+                    self.models.restore,
+                    partial(self.summaries.put, self.pool, now),
+                ]
+                if self.peers.leads:
+                    works += [partial(self._hand_in, http), partial(self._summarise, http, now), *self.sweeps]
+                for work in works:
                     try:
-                        await work
+                        await work()
                     except (ProtocolError, DatabaseError, aiohttp.ClientError, TimeoutError) as error:
                         log.warning("will try again", reason=str(error))
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -71,8 +85,9 @@ class Cover:
         return max(free, default=0) + redeemed, redeemed
 
     async def _refresh_all(self) -> None:
+        """Of those who have any; another's credit is read when a key of its is made or used."""
         async with self.pool.connection() as connection:
-            rows = await (await connection.execute("SELECT address FROM api.payer")).fetchall()
+            rows = await (await connection.execute("SELECT address FROM api.payer WHERE credit > 0 OR issued > 0")).fetchall()
         for row in rows:
             await self.refresh_credit(row["address"])
 
@@ -90,6 +105,8 @@ class Cover:
             if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION // 2:
                 self.router.backed.add(provider)
                 continue
+            if not self.peers.leads:
+                continue
             balance, allocated, thawing, _ = self.chain.call("PaymentEscrow", "bondOf", gateway)
             if balance - allocated - thawing < ALLOCATION:
                 log.warning("bond is used up", provider=provider, free=balance - allocated - thawing)
@@ -106,17 +123,19 @@ class Cover:
                     return
             await self.budget.mark_handed_in(LegKey(leg["job_id"], leg["provider"], leg["epoch"]))
 
-    async def _summarise(self, http: aiohttp.ClientSession) -> None:
+    async def _summarise(self, http: aiohttp.ClientSession, now: int) -> None:
         """Tell the indexer, signed, what work there was for whom and what ruled the others out."""
-        now = int(time.time())
-        if now < self.summaries.since + SUMMARY_SECONDS or not self.summaries.counts:
+        if now < self._summarised + SUMMARY_SECONDS:
             return
-        told = self.summaries.take(self.account.address, now)
         domain = self.chain.receipts_domain
-        signed = [Signed.of(summary, summary.sign(domain, self.account.key)) for summary in told]
-        async with http.post(f"{self.indexer_url}/v1/routing", json=[{"message": s.message, "signature": s.signature} for s in signed]) as answer:
-            if answer.status != 201:
-                log.warning("the indexer takes no routing summaries", status=answer.status, reason=(await answer.text())[:200])
+        async with self.pool.connection() as connection:
+            told = await take(connection, self.account.address, now)
+            signed = [Signed.of(summary, summary.sign(domain, self.account.key)) for summary in told]
+            body = [{"message": s.message, "signature": s.signature} for s in signed]
+            async with http.post(f"{self.indexer_url}/v1/routing", json=body) as answer:
+                if answer.status != 201:
+                    log.warning("the indexer takes no routing summaries", status=answer.status, reason=(await answer.text())[:200])
+        self._summarised = now
 
     async def verification(self, job_id: str) -> dict[str, Any] | None:
         """What the indexer knows of a job: signed, anchored, verified or convicted; None while it cannot be asked."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -25,7 +25,7 @@ from api.routing import Router, StageOffer
 from api.schema import ChatRequest, SamplingRequest, usage
 from api.settler import Settler
 from api.summaries import Routing, Summaries
-from api.text import TextModel
+from api.text import TextModel, held_back
 from protocol.chain import Chain, struct_values
 from protocol.grammar import Grammar
 from protocol.receipts import EXECUTION_CLASSES, StageReceipt, job_id, precision_of, request_hash
@@ -134,10 +134,8 @@ class Job:
             if cut >= 0:
                 held = held[:cut]
                 break
-            # A stop string may be half in: hold back what could be its beginning.
-            keep = max((n for stop in self.stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
-            if ready := held[: len(held) - keep]:
-                held = held[len(held) - keep :]
+            if ready := held[: len(held) - held_back(held, self.stops)]:
+                held = held[len(ready) :]
                 yield ready
         else:
             self.outcome.finish = "length"
@@ -175,6 +173,13 @@ class Job:
         return {**told, "receipts": outcome.receipts, "replaced": outcome.replaced}
 
 
+class Asked(NamedTuple):
+    """What a model is to go on with, and what its answer has to fit: a schema or a grammar, or anything where that is empty."""
+
+    prompt: list[int]
+    schema: str = ""
+
+
 @dataclass
 class Begun:
     """A job whose first text is here."""
@@ -207,11 +212,11 @@ class Jobs:
     summaries: Summaries = field(default_factory=lambda: Summaries(int(time.time())))
     _registered: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
-    async def begin(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest, index: int = 0) -> Begun:
+    async def begin(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0) -> Begun:
         """Start a job for one choice and wait for its first text: what fails before that is tried on other stages, and else a status. Raises
         ApiError."""
         for _ in range(BEGIN_TRIES):
-            job = await self.start(key, model, prompt, request, index)
+            job = await self.start(key, model, asked, request, index)
             rest = job.pieces()
             try:
                 return Begun(job, await anext(rest, ""), rest)
@@ -227,14 +232,15 @@ class Jobs:
         job.outcome.broke_off = True
         return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
 
-    async def start(self, key: ApiKey, model: TextModel, prompt: list[int], request: SamplingRequest, index: int = 0) -> Job:
+    async def start(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0) -> Job:
         """Reserve, route and open. Raises ApiError."""
+        prompt = asked.prompt
         room = model.context - len(prompt)
         if room < 1:
             words = f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context} with the answer; shorten it"
             raise BadRequest(words, "messages" if isinstance(request, ChatRequest) else "prompt", "context_length_exceeded")
         limit = request.token_limit(room)
-        sampling = self._sampling(model, request, index)
+        sampling = self._sampling(model, request, asked.schema, index)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         grammar = await asyncio.to_thread(_grammar, model, sampling)
         wish = request.provider.to_wish().capped(key.most_input, key.most_output)
@@ -302,7 +308,7 @@ class Jobs:
             raise
         return pipeline
 
-    def _sampling(self, model: TextModel, request: SamplingRequest, index: int) -> SamplingParameters:
+    def _sampling(self, model: TextModel, request: SamplingRequest, schema: str, index: int) -> SamplingParameters:
         bias = request.logit_bias or {}
         if unknown := [token for token in bias if not 0 <= token < model.vocabulary]:
             raise BadRequest(f"'logit_bias' names token {unknown[0]}, the vocabulary ends at {model.vocabulary - 1}", "logit_bias")
@@ -318,7 +324,7 @@ class Jobs:
             logit_bias=bias,
             seed=session_seed(seed % 2**64, model.model_id, index),
             stop_tokens=list(model.stop_tokens),
-            schema="" if request.response_format is None else request.response_format.to_schema(),
+            schema=schema,
         )
 
     def describe(self, model: TextModel) -> dict[str, Any]:

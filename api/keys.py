@@ -1,4 +1,7 @@
-"""API keys: ``fn-<id>-<secret>-<checksum>``. Only a keyed hash is stored. Design section 5."""
+"""API keys: ``fn-<id>-<secret>-<checksum>``. Only a keyed hash is stored. Design section 5.
+
+Management keys (``fnm``) and sponsors' codes (``fns``) are made alike.
+"""
 
 import hashlib
 import hmac
@@ -43,17 +46,17 @@ class ApiKey:
     requests_per_minute: int | None = None
 
 
-def new_key(key_id: str | None = None) -> tuple[str, str]:
+def new_key(key_id: str | None = None, prefix: str = PREFIX) -> tuple[str, str]:
     """(id, the key as the developer gets it, once). ``key_id``: of a key that gets another secret."""
     key_id, secret = key_id or secrets.token_hex(4), secrets.token_urlsafe(SECRET_BYTES).replace("-", "_")
-    body = f"{PREFIX}-{key_id}-{secret}"
+    body = f"{prefix}-{key_id}-{secret}"
     return key_id, f"{body}-{_checksum(body)}"
 
 
-def well_formed(key: str) -> bool:
+def well_formed(key: str, prefix: str = PREFIX) -> bool:
     """Whether prefix and checksum hold, so that a mistyped key costs no query."""
     body, _, checksum = key.rpartition("-")
-    return body.startswith(f"{PREFIX}-") and hmac.compare_digest(_checksum(body).encode(), checksum.encode())
+    return body.startswith(f"{prefix}-") and hmac.compare_digest(_checksum(body).encode(), checksum.encode())
 
 
 def key_hash(key: str, pepper: bytes) -> bytes:
@@ -70,7 +73,7 @@ OVER = "(period_seconds IS NOT NULL AND now() >= period_start + make_interval(se
 """Whether a key's budget period is over, so that the next begins with whatever it does next."""
 SHOWN = f"""
 SELECT id, name, payer, budget::text, period_seconds, spent::text, reserved::text, models, most_input::text, most_output::text, requests_per_minute,
-       expires_at, revoked_at IS NOT NULL AS revoked, created_at,
+       sponsorship_id, expires_at, revoked_at IS NOT NULL AS revoked, created_at,
        (budget - spent + CASE WHEN {OVER} THEN spent ELSE spent_before END - reserved)::text AS "left",
        CASE WHEN period_seconds IS NOT NULL AND NOT {OVER} THEN period_start + make_interval(secs => period_seconds) END AS resets_at
 FROM api.key
@@ -86,16 +89,22 @@ class KeyStore:
 
     async def create(self, name: str, payer: str, policy: Policy = NO_POLICY) -> dict[str, Any]:
         """Make a key; the answer holds it, and nothing later does."""
+        async with self.pool.connection() as connection:
+            return await self.create_in(connection, name, payer, policy)
+
+    async def create_in(
+        self, connection: AsyncConnection[Row], name: str, payer: str, policy: Policy, sponsorship_id: str | None = None
+    ) -> dict[str, Any]:
+        """The same in a transaction of the caller's."""
         key_id, key = new_key()
         columns = ", ".join(Policy._fields)
-        async with self.pool.connection() as connection:
-            await connection.execute("INSERT INTO api.payer (address) VALUES (%s) ON CONFLICT DO NOTHING", (payer,))
-            await connection.execute(
-                f"INSERT INTO api.key (id, name, payer, {columns}) VALUES (%s, %s, %s, {', '.join(['%s'] * len(policy))})".encode(),
-                (key_id, name, payer, *policy),
-            )
-            await connection.execute("INSERT INTO api.secret (hash, key_id) VALUES (%s, %s)", (key_hash(key, self.pepper), key_id))
-            return {"key": key, **await self._one(connection, key_id)}
+        await connection.execute("INSERT INTO api.payer (address) VALUES (%s) ON CONFLICT DO NOTHING", (payer,))
+        await connection.execute(
+            f"INSERT INTO api.key (id, name, payer, sponsorship_id, {columns}) VALUES (%s, %s, %s, %s, {', '.join(['%s'] * len(policy))})".encode(),
+            (key_id, name, payer, sponsorship_id, *policy),
+        )
+        await connection.execute("INSERT INTO api.secret (hash, key_id) VALUES (%s, %s)", (key_hash(key, self.pepper), key_id))
+        return {"key": key, **await self._one(connection, key_id)}
 
     async def change(self, key_id: str, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some members of a live key's policy. Raises NoSuchModel where there is none."""
@@ -144,9 +153,11 @@ class KeyStore:
             cursor = await connection.execute("UPDATE api.key SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (key_id,))
             return cursor.rowcount == 1
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def list(self, payer: str | None = None) -> list[dict[str, Any]]:
+        """Keys without their secrets: a payer's, or all."""
         async with self.pool.connection() as connection:
-            return [_shown(row) for row in await (await connection.execute(f"{SHOWN} ORDER BY created_at".encode())).fetchall()]
+            query = f"{SHOWN} WHERE %(payer)s::text IS NULL OR payer = %(payer)s ORDER BY created_at"
+            return [shown(row) for row in await (await connection.execute(query.encode(), {"payer": payer})).fetchall()]
 
     async def one(self, key_id: str) -> dict[str, Any]:
         """A key without its secret. Raises NoSuchModel where there is none that lives."""
@@ -157,10 +168,11 @@ class KeyStore:
         row = await (await connection.execute(f"{SHOWN} WHERE id = %s AND revoked_at IS NULL".encode(), (key_id,))).fetchone()
         if row is None:
             raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
-        return _shown(row)
+        return shown(row)
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def shown(row: Row) -> dict[str, Any]:
+    """A row as JSON has it."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
 
 

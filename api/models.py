@@ -11,7 +11,7 @@ from protocol.manifest import Manifest
 
 
 class Models(Mapping[str, TextModel]):
-    """By name. ``restore`` brings back what ``add`` kept in the database."""
+    """By name. ``restore`` brings back what ``add``, here or at another gateway, kept in the database."""
 
     def __init__(self, listing: str, pool: AsyncPool) -> None:
         self.pool = pool
@@ -34,7 +34,9 @@ class Models(Mapping[str, TextModel]):
 
     async def restore(self) -> None:
         async with self.pool.connection() as connection:
-            for row in await (await connection.execute("SELECT name, folder FROM api.model")).fetchall():
+            rows = await (await connection.execute("SELECT name, folder FROM api.model")).fetchall()
+        for row in rows:
+            if row["name"] not in self._models:
                 self._models[row["name"]] = _load(row["name"], Path(row["folder"]))
 
     async def add(self, name: str, folder: Path) -> TextModel:

@@ -1,4 +1,4 @@
-"""What the browser gets: the chat, the network page, and the public figures that it shows. No code comes from other hosts."""
+"""What the browser gets: the chat, the keys, the network page, and the public figures that it shows. No code comes from other hosts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +29,10 @@ def pages(jobs: Jobs, models: Mapping[str, TextModel], indexer_url: str) -> APIR
     @router.get("/")
     def chat() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=HEADERS)
+
+    @router.get("/keys")
+    def keys() -> FileResponse:
+        return FileResponse(STATIC / "keys.html", headers=HEADERS)
 
     @router.get("/network")
     def network() -> FileResponse:

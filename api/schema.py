@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from api import BadRequest
 from api.keys import Policy
 from api.routing import DEFAULT_WISH, Sort, Wish
+from api.text import TextModel
+from api.tools import ANYTHING, Tools, ToolsOfModel
 from protocol.grammar import require_schema
 from protocol.receipts import EXECUTION_CLASSES, precision_of
 from protocol.units import FUNC
@@ -48,16 +50,76 @@ class TextPart(BaseModel):
     text: str
 
 
+class CalledFunction(BaseModel):
+    name: str
+    arguments: str
+
+
+class MadeCall(BaseModel):
+    """A tool call of an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class Message(BaseModel):
     """A chat message."""
 
     model_config = ConfigDict(extra="ignore")
-    role: Literal["system", "user", "assistant", "developer"]
-    content: str | list[TextPart]
+    role: Literal["system", "user", "assistant", "developer", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[MadeCall] | None = None
+    tool_call_id: str | None = None
 
-    def plain(self) -> dict[str, str]:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+    @model_validator(mode="after")
+    def require_content(self) -> "Message":
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError(f"a message of role '{self.role}' needs 'content'")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a message of role '{self.role}' makes no 'tool_calls'")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a message of role 'tool' needs 'tool_call_id', the id of the call that it answers")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As chat templates take it."""
+        content = "".join(part.text for part in self.content) if isinstance(self.content, list) else self.content or ""
+        told: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": content}
+        if self.tool_calls:
+            told["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        return told | ({"tool_call_id": self.tool_call_id} if self.role == "tool" else {})
+
+
+class Function(BaseModel):
+    """What can be called. ``strict`` is always kept: arguments fit their schema."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return {"name": self.name, "description": self.description or "", "parameters": self.parameters or ANYTHING}
+
+
+class Tool(BaseModel):
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    name: str
+
+
+class NamedTool(BaseModel):
+    """A choice of one function."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+ToolWord = Literal["none", "auto", "required"]
 
 
 class StreamOptions(BaseModel):
@@ -173,6 +235,11 @@ class SamplingRequest(BaseModel):
         return NO_LOGPROBS
 
     @property
+    def schema_text(self) -> str:
+        """What the answer has to fit, empty for any text. Raises BadRequest."""
+        return "" if self.response_format is None else self.response_format.to_schema()
+
+    @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
@@ -192,13 +259,22 @@ class ChatRequest(SamplingRequest):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    refused = ("tools", "tool_choice", "functions", "function_call", "audio", "modalities", "prediction")
+    tools: list[Tool] = []
+    tool_choice: ToolWord | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+    refused = ("functions", "function_call", "audio", "modalities", "prediction")
 
     @model_validator(mode="after")
     def require_logprobs(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
             raise BadRequest("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
         return self
+
+    def tools_for(self, model: TextModel) -> ToolsOfModel | None:
+        """None where nothing may be called. Raises BadRequest."""
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        functions = [] if self.tool_choice == "none" else [tool.function.plain() for tool in self.tools]
+        return _tools(model, functions, named, self.tool_choice == "required", self.parallel_tool_calls)
 
     @property
     def logprobs_asked(self) -> int:
@@ -250,6 +326,36 @@ class InputMessage(BaseModel):
     content: str | list[InputPart]
 
 
+class MadeFunctionCall(BaseModel):
+    """An item of ``input``: a call of an earlier turn."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+
+
+class FunctionOutput(BaseModel):
+    """An item of ``input``: what a call gave."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | list[InputPart]
+
+
+class FunctionTool(Function):
+    """A tool, laid out flat."""
+
+    type: Literal["function"]
+
+
+class NamedFunctionTool(BaseModel):
+    type: Literal["function"]
+    name: str
+
+
 class TextOptions(BaseModel):
     """``text``: the format of the answer, as ``response_format`` has it, but laid out flat."""
 
@@ -260,12 +366,15 @@ class TextOptions(BaseModel):
 class ResponsesRequest(SamplingRequest):
     """``POST /v1/responses``: text in, text out. Nothing is stored here, so each request brings the whole conversation."""
 
-    input: str | Annotated[list[InputMessage], Field(min_length=1)]
+    input: str | Annotated[list[MadeFunctionCall | FunctionOutput | InputMessage], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     text: TextOptions = TextOptions()
     metadata: dict[str, str] = {}
-    refused = ("tools", "previous_response_id", "conversation", "background", "include", "prompt", "reasoning", "truncation")
+    tools: list[FunctionTool] = []
+    tool_choice: ToolWord | NamedFunctionTool = "auto"
+    parallel_tool_calls: bool = True
+    refused = ("previous_response_id", "conversation", "background", "include", "prompt", "reasoning", "truncation")
 
     @model_validator(mode="before")
     @classmethod
@@ -285,12 +394,26 @@ class ResponsesRequest(SamplingRequest):
     def token_limit(self, room: int) -> int:
         return min(room, self.max_output_tokens or DEFAULT_MAX_TOKENS)
 
-    def messages(self) -> list[dict[str, str]]:
+    def tools_for(self, model: TextModel) -> ToolsOfModel | None:
+        """None where nothing may be called. Raises BadRequest."""
+        named = self.tool_choice.name if isinstance(self.tool_choice, NamedFunctionTool) else None
+        functions = [] if self.tool_choice == "none" else [tool.plain() for tool in self.tools]
+        return _tools(model, functions, named, self.tool_choice == "required", self.parallel_tool_calls)
+
+    def messages(self) -> list[dict[str, Any]]:
         """The conversation as the chat template takes it."""
-        items = [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
-        texts = [(i.role, i.content if isinstance(i.content, str) else "".join(part.text for part in i.content)) for i in items]
-        opening = [] if self.instructions is None else [("system", self.instructions)]
-        return [{"role": "system" if role == "developer" else role, "content": text} for role, text in [*opening, *texts]]
+        told: list[dict[str, Any]] = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
+        for item in [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input:
+            if isinstance(item, InputMessage):
+                told.append({"role": "system" if item.role == "developer" else item.role, "content": _joined(item.content)})
+            elif isinstance(item, FunctionOutput):
+                told.append({"role": "tool", "content": _joined(item.output), "tool_call_id": item.call_id})
+            else:
+                call = {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+                if not told or told[-1]["role"] != "assistant":
+                    told.append({"role": "assistant", "content": ""})
+                told[-1].setdefault("tool_calls", []).append(call)
+        return told
 
 
 PERIODS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
@@ -310,8 +433,7 @@ class KeyPolicy(BaseModel):
 
     def to_policy(self) -> Policy:
         """Raises BadRequest for a time without a zone, which could mean any."""
-        if self.expires_at is not None and self.expires_at.tzinfo is None:
-            raise BadRequest(f"'expires_at' is {self.expires_at.isoformat()} without a time zone; end it with Z or +00:00", "expires_at")
+        _require_zone(self.expires_at)
         price = self.max_price or MaxPrice()
         return Policy(
             None if self.budget is None else int(self.budget),
@@ -324,16 +446,17 @@ class KeyPolicy(BaseModel):
         )
 
 
-class KeyRequest(KeyPolicy):
-    """``POST /v1/keys``. ``payer``: whose deposit pays."""
+Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
 
-    payer: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+
+class KeyRequest(KeyPolicy):
+    """``POST /v1/keys``. ``payer``: whose deposit pays; a management key's own where none is given."""
+
+    payer: Address | None = None
 
     @model_validator(mode="after")
     def with_checksum(self) -> "KeyRequest":
-        if is_checksum_formatted_address(self.payer) and not is_checksum_address(self.payer):
-            raise BadRequest(f"'payer' is {self.payer}, whose capitals do not fit its checksum; it may be mistyped", "payer")
-        self.payer = to_checksum_address(self.payer)
+        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
         return self
 
 
@@ -355,12 +478,92 @@ class Rotation(BaseModel):
     grace_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 3600
 
 
+class ChallengeRequest(BaseModel):
+    """``POST /v1/auth/challenge``."""
+
+    model_config = ConfigDict(extra="forbid")
+    address: Address
+
+    @model_validator(mode="after")
+    def with_checksum(self) -> "ChallengeRequest":
+        self.address = _checksummed(self.address, "address")
+        return self
+
+
+class SignIn(BaseModel):
+    """``POST /v1/auth/sign-in``. ``signature``: of the challenge's message, as wallets sign text (EIP-191)."""
+
+    model_config = ConfigDict(extra="forbid")
+    nonce: Annotated[str, Field(max_length=64)]
+    signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")]
+
+
+class ManagementKeyRequest(BaseModel):
+    """``POST /v1/management-keys``. ``payer``: the caller's own where none is given."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(max_length=200)] = "default"
+    payer: Address | None = None
+    expires_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def require_zone(self) -> "ManagementKeyRequest":
+        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
+        _require_zone(self.expires_at)
+        return self
+
+
+class SponsorshipRequest(KeyPolicy):
+    """``POST /v1/sponsorships``: a policy for each of ``keys`` keys, good for ``key_days``, that whoever has the code may claim until
+    ``expires_at``. ``budget``: of each key, and required: it is what the sponsor gives away."""
+
+    budget: Annotated[str, Field(pattern=r"^\d{1,60}$")]
+    payer: Address | None = None
+    keys: Annotated[int, Field(ge=1, le=10_000)]
+    key_days: Annotated[int, Field(ge=1, le=366)] = 30
+
+    @model_validator(mode="after")
+    def with_checksum(self) -> "SponsorshipRequest":
+        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
+        self.to_policy()
+        return self
+
+    def key_policy(self) -> dict[str, Any]:
+        """The members that are the keys' own, as JSON."""
+        return self.model_dump(mode="json", exclude={"name", "payer", "keys", "key_days", "expires_at"})
+
+
+class Claim(BaseModel):
+    """``POST /v1/sponsorships/claim``."""
+
+    model_config = ConfigDict(extra="forbid")
+    code: Annotated[str, Field(max_length=200)]
+
+
 class ModelRequest(BaseModel):
     """``POST /v1/models``. ``folder``: a prepared model folder on the gateway's machine."""
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=96)]
     folder: str
+
+
+def _tools(model: TextModel, functions: list[dict[str, Any]], named: str | None, required: bool, parallel: bool) -> ToolsOfModel | None:
+    """``named``: the one function that has to be called. Raises BadRequest."""
+    names = [function["name"] for function in functions]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadRequest(f"'tools' holds two functions called {twice!r}; give each a name of its own", "tools")
+    if named is not None and named not in names:
+        raise BadRequest(f"'tool_choice' names {named!r}; 'tools' holds {', '.join(names) or 'nothing'}", "tool_choice")
+    if required and not functions:
+        raise BadRequest("'tool_choice' is 'required', and 'tools' holds nothing to call", "tool_choice")
+    if named is not None:
+        functions = [function for function in functions if function["name"] == named]
+    return Tools(functions, required or named is not None, parallel and named is None).for_model(model) if functions else None
+
+
+def _joined(content: str | list[InputPart]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 def usage(prompt: int, cached: int, completion_tokens: int) -> dict[str, Any]:
@@ -378,6 +581,17 @@ def head(job: str, model: str, kind: str) -> dict[str, Any]:
     """What answers and pieces of one begin with."""
     prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
     return {"id": f"{prefix}-{job}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _require_zone(expires_at: datetime | None) -> None:
+    if expires_at is not None and expires_at.tzinfo is None:
+        raise BadRequest(f"'expires_at' is {expires_at.isoformat()} without a time zone; end it with Z or +00:00", "expires_at")
+
+
+def _checksummed(address: str, name: str) -> str:
+    if is_checksum_formatted_address(address) and not is_checksum_address(address):
+        raise BadRequest(f"{name!r} is {address}, whose capitals do not fit its checksum; it may be mistyped", name)
+    return to_checksum_address(address)
 
 
 def _address(text: str, name: str) -> str:

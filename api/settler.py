@@ -10,6 +10,7 @@ from psycopg import Error as DatabaseError
 
 from api.budget import Budget, StoredLeg
 from api.legs import HEARTBEAT_SECONDS, Leg, LegCloser
+from api.peers import Peers
 from api.pipeline import Pipeline
 from protocol import ProtocolError
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
@@ -29,6 +30,7 @@ class Settler:
 
     budget: Budget
     closer: LegCloser
+    peers: Peers
     live: dict[str, Pipeline] = field(default_factory=dict)
     ended: dict[str, tuple[str, int]] = field(default_factory=dict)
     """How jobs ended that could not be written down then: state and tokens."""
@@ -49,7 +51,9 @@ class Settler:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def settle_all(self) -> None:
-        """One round over what is unsettled."""
+        """One round over what is unsettled, here and at gateways that are dead."""
+        if taken := await self.peers.take_over():
+            log.info("took over", jobs=taken)
         for job_id, legs in (await self.budget.unsettled()).items():
             if job_id in self.live or self._not_before.get(job_id, 0.0) > time.monotonic():
                 continue

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from api import ApiError, schema
 from api.jobs import Job
+from api.tools import ToolCall, ToolReader, ToolsOfModel
 
 DONE = "data: [DONE]\n\n"
 
@@ -84,19 +85,70 @@ class ChunkShape(ABC):
 
 
 class ChatShape(ChunkShape):
-    """``chat.completion`` and its chunks."""
+    """``chat.completion`` and its chunks. A tool call comes whole, in one piece."""
 
     whole_kind, chunk_kind = "chat.completion", "chat.completion.chunk"
+
+    def __init__(self, with_usage: bool, tools: ToolsOfModel | None = None) -> None:
+        super().__init__(with_usage)
+        self.readers = Readers(tools)
 
     def opening(self, jobs: Sequence[Job]) -> list[str]:
         super().opening(jobs)
         role = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
         return [event(self._chunk(job, role)) for job in jobs]
 
+    def piece(self, job: Job, text: str) -> list[str]:
+        return [event for part in self.readers.push(job, text) for event in self._part(job, part)]
+
+    def closing(self, jobs: Sequence[Job]) -> list[str]:
+        left = [event for job in jobs for part in self.readers.end(job) for event in self._part(job, part)]
+        return [*left, *super().closing(jobs)]
+
     def choice(self, job: Job, text: str | None, whole: bool = False) -> dict[str, Any]:
-        finish = job.outcome.finish if whole or text is None else None
-        content = {"message": {"role": "assistant", "content": text}} if whole else {"delta": {} if text is None else {"content": text}}
+        if whole:
+            parts = [*self.readers.push(job, text or ""), *self.readers.end(job)]
+            said, calls = "".join(part for part in parts if isinstance(part, str)), self.readers.calls(job)
+            content: dict[str, Any] = {"message": {"role": "assistant", "content": None if calls and not said else said}}
+            if calls:
+                content["message"]["tool_calls"] = [call.plain() for call in calls]
+        else:
+            content = {"delta": {} if text is None else {"content": text}}
+        finish = self.readers.finish(job) if whole or text is None else None
         return {**content, "finish_reason": finish, "logprobs": job.take_logprobs()}
+
+    def _part(self, job: Job, part: str | ToolCall) -> list[str]:
+        if isinstance(part, str):
+            return super().piece(job, part)
+        index = self.readers.calls(job).index(part)
+        delta = {"delta": {"tool_calls": [{"index": index, **part.plain()}]}, "finish_reason": None, "logprobs": job.take_logprobs()}
+        return [event(self._chunk(job, delta))]
+
+
+class Readers:
+    """Of each choice's tool calls; all is text where no tools were given."""
+
+    def __init__(self, tools: ToolsOfModel | None) -> None:
+        self.tools = tools
+        self._readers: dict[int, ToolReader] = {}
+
+    def push(self, job: Job, text: str) -> list[str | ToolCall]:
+        if self.tools is None:
+            return [text]
+        if job.index not in self._readers:
+            self._readers[job.index] = self.tools.reader()
+        return self._readers[job.index].push(text)
+
+    def end(self, job: Job) -> list[str | ToolCall]:
+        """What was held back."""
+        return self._readers[job.index].end() if job.index in self._readers else []
+
+    def calls(self, job: Job) -> list[ToolCall]:
+        return self._readers[job.index].calls if job.index in self._readers else []
+
+    def finish(self, job: Job) -> str:
+        """OpenAI's ``finish_reason``."""
+        return "tool_calls" if self.calls(job) and job.outcome.finish == "stop" else job.outcome.finish
 
 
 class TextShape(ChunkShape):
@@ -128,47 +180,90 @@ class TextShape(ChunkShape):
 
 
 class ResponseShape:
-    """``response`` and its events: one message with one part of text. Each event is numbered and named by its type."""
+    """``response`` and its events: messages with one part of text, and calls of functions. Each event is numbered and named by its type."""
 
-    def __init__(self, request: schema.ResponsesRequest) -> None:
+    def __init__(self, request: schema.ResponsesRequest, tools: ToolsOfModel | None = None) -> None:
         self.request = request
+        self.readers = Readers(tools)
         self.created = int(time.time())
         self.number = 0
-        self.text = ""
+        self.output: list[dict[str, Any]] = []
+        """Items that are whole."""
+        self.text: str | None = None
+        """Of the message that is being written."""
 
     def opening(self, jobs: Sequence[Job]) -> list[str]:
         (job,) = jobs
         begun = self._response(job, "in_progress", [])
-        return [
-            self._event("response.created", response=begun),
-            self._event("response.in_progress", response=begun),
-            self._event("response.output_item.added", output_index=0, item=self._message(job, "in_progress", [])),
-            self._event("response.content_part.added", **self._place(job), part=_part("")),
-        ]
+        return [self._event("response.created", response=begun), self._event("response.in_progress", response=begun)]
 
     def piece(self, job: Job, text: str) -> list[str]:
-        self.text += text
-        return [self._event("response.output_text.delta", **self._place(job), delta=text, logprobs=[])]
+        return [event for part in self.readers.push(job, text) for event in self._part(job, part)]
 
     def closing(self, jobs: Sequence[Job]) -> list[str]:
         (job,) = jobs
-        whole = self.whole(jobs, [self.text])
-        return [
-            self._event("response.output_text.done", **self._place(job), text=self.text, logprobs=[]),
-            self._event("response.content_part.done", **self._place(job), part=_part(self.text)),
-            self._event("response.output_item.done", output_index=0, item=whole["output"][0]),
-            self._event("response.incomplete" if whole["incomplete_details"] else "response.completed", response=whole),
-        ]
+        events, body = self._finish(job), self._whole(job)
+        return [*events, self._event("response.incomplete" if body["incomplete_details"] else "response.completed", response=body)]
 
     def broken(self, job: Job, error: ApiError) -> list[str]:
-        failed = self._response(job, "failed", [self._message(job, "incomplete", [_part(self.text)])])
+        output = self.output if self.text is None else [*self.output, self._message(job, "incomplete", [_part(self.text)])]
+        failed = self._response(job, "failed", output)
         return [self._event("response.failed", response={**failed, "error": {"code": error.code or "server_error", "message": error.message}})]
 
     def whole(self, jobs: Sequence[Job], texts: Sequence[str]) -> dict[str, Any]:
         (job,), (text,) = jobs, texts
-        status = "incomplete" if job.outcome.finish == "length" else "completed"
-        body = self._response(job, status, [self._message(job, status, [_part(text)])])
-        used = job.usage
+        self.piece(job, text)
+        self._finish(job)
+        return self._whole(job)
+
+    def _part(self, job: Job, part: str | ToolCall) -> list[str]:
+        if isinstance(part, ToolCall):
+            return [*self._end_message(job, "completed"), *self._call(job, part)]
+        begun = self._begin_message(job) if self.text is None else []
+        self.text = (self.text or "") + part
+        return [*begun, self._event("response.output_text.delta", **self._place(job), delta=part, logprobs=[])]
+
+    def _finish(self, job: Job) -> list[str]:
+        events = [event for part in self.readers.end(job) for event in self._part(job, part)]
+        if not self.output and self.text is None:
+            events += self._begin_message(job)
+        return [*events, *self._end_message(job, _status(job))]
+
+    def _begin_message(self, job: Job) -> list[str]:
+        self.text = ""
+        return [
+            self._event("response.output_item.added", output_index=len(self.output), item=self._message(job, "in_progress", [])),
+            self._event("response.content_part.added", **self._place(job), part=_part("")),
+        ]
+
+    def _end_message(self, job: Job, status: str) -> list[str]:
+        if self.text is None:
+            return []
+        place, part = self._place(job), _part(self.text)
+        done = self._message(job, status, [part])
+        events = [
+            self._event("response.output_text.done", **place, text=self.text, logprobs=[]),
+            self._event("response.content_part.done", **place, part=part),
+            self._event("response.output_item.done", output_index=len(self.output), item=done),
+        ]
+        self.output.append(done)
+        self.text = None
+        return events
+
+    def _call(self, job: Job, call: ToolCall) -> list[str]:
+        index, name = len(self.output), f"fc_{job.id}_{len(self.output)}"
+        item = {"id": name, "type": "function_call", "status": "completed", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+        self.output.append(item)
+        place = {"item_id": name, "output_index": index}
+        return [
+            self._event("response.output_item.added", output_index=index, item={**item, "status": "in_progress", "arguments": ""}),
+            self._event("response.function_call_arguments.delta", **place, delta=call.arguments),
+            self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments),
+            self._event("response.output_item.done", output_index=index, item=item),
+        ]
+
+    def _whole(self, job: Job) -> dict[str, Any]:
+        body, used = self._response(job, _status(job), self.output), job.usage
         body["usage"] = {
             "input_tokens": used["prompt_tokens"],
             "input_tokens_details": used["prompt_tokens_details"],
@@ -183,10 +278,14 @@ class ResponseShape:
         return event({"type": kind, "sequence_number": self.number - 1, **members}, kind)
 
     def _place(self, job: Job) -> dict[str, Any]:
-        return {"item_id": f"msg_{job.id}", "output_index": 0, "content_index": 0}
+        return {"item_id": self._name(job), "output_index": len(self.output), "content_index": 0}
+
+    def _name(self, job: Job) -> str:
+        """Of the message that is being written."""
+        return f"msg_{job.id}_{len(self.output)}" if self.output else f"msg_{job.id}"
 
     def _message(self, job: Job, status: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": f"msg_{job.id}", "type": "message", "status": status, "role": "assistant", "content": parts}
+        return {"id": self._name(job), "type": "message", "status": status, "role": "assistant", "content": parts}
 
     def _response(self, job: Job, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
         asked = self.request
@@ -202,14 +301,14 @@ class ResponseShape:
             "max_output_tokens": asked.max_output_tokens,
             "model": job.model.name,
             "output": output,
-            "parallel_tool_calls": False,
+            "parallel_tool_calls": asked.parallel_tool_calls,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": asked.temperature,
             "text": {"format": asked.text_format},
-            "tool_choice": "none",
-            "tools": [],
+            "tool_choice": asked.tool_choice,
+            "tools": [tool.model_dump() for tool in asked.tools],
             "top_p": asked.top_p,
             "truncation": "disabled",
             "usage": None,
@@ -219,3 +318,7 @@ class ResponseShape:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _status(job: Job) -> str:
+    return "incomplete" if job.outcome.finish == "length" else "completed"

@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from psycopg import AsyncConnection
+
 from api.routing import StageOffer, Wish
+from protocol.database import AsyncPool, Row
 from protocol.routing import REASONS, RoutingSummary
 
 SUMMARY_SECONDS = 10.0
@@ -55,7 +58,7 @@ class Routing:
 
 @dataclass
 class Summaries:
-    """By provider and model, since the last were taken."""
+    """By provider and model. Counted here, and brought into the database, where one gateway takes those of all to sign them."""
 
     since: int
     counts: dict[tuple[str, bytes], Counter[str]] = field(default_factory=dict)
@@ -65,11 +68,27 @@ class Summaries:
         for provider, outcome in routing.outcomes():
             self.counts.setdefault((provider, model_id), Counter())[outcome] += 1
 
-    def take(self, gateway: str, now: int) -> list[RoutingSummary]:
-        """What was counted, to be signed; counting begins anew."""
+    async def put(self, pool: AsyncPool, now: int) -> None:
+        """Bring what was counted into the database; counting begins anew."""
         counts, since = self.counts, self.since
-        self.counts, self.since = {}, now
-        return [
-            RoutingSummary(gateway, provider, model_id, since, now, counted.total(), counted["chosen"], *(counted[reason] for reason in REASONS))
-            for (provider, model_id), counted in counts.items()
-        ]
+        rows = [(*key, outcome, count, since) for key, counted in counts.items() for outcome, count in counted.items()]
+        async with pool.connection() as connection:
+            await connection.cursor().executemany(
+                "INSERT INTO api.routing AS r VALUES (%s, %s, %s, %s, %s) ON CONFLICT (provider, model_id, outcome) "
+                "DO UPDATE SET count = r.count + excluded.count, since = least(r.since, excluded.since)",
+                sorted(rows),  # in one order, so that two gateways do not wait for each other
+            )
+            self.counts, self.since = {}, now
+
+
+async def take(connection: AsyncConnection[Row], gateway: str, now: int) -> list[RoutingSummary]:
+    """What all gateways counted, to be signed; gone from the database once the caller's transaction is committed."""
+    rows = await (await connection.execute("DELETE FROM api.routing RETURNING *")).fetchall()
+    counts: dict[tuple[str, bytes], Counter[str]] = {}
+    for row in rows:
+        counts.setdefault((row["provider"], bytes(row["model_id"])), Counter())[row["outcome"]] += row["count"]
+    since = min((row["since"] for row in rows), default=now)
+    return [
+        RoutingSummary(gateway, provider, model_id, since, now, counted.total(), counted["chosen"], *(counted[reason] for reason in REASONS))
+        for (provider, model_id), counted in counts.items()
+    ]

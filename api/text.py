@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,16 @@ class TextModel:
             folder,
         )
 
-    def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        """The prompt's ids, as the model's chat template lays messages out. Raises BadRequest."""
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    def encode_chat(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """The prompt's ids, as the model's chat template lays messages and tools out. Raises BadRequest."""
+        # What templates expect to be there, as transformers gives it to them.
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        environment.filters["tojson"] = _json
+        given = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True, **self.special}
         try:
-            text = environment.from_string(self.template).render(messages=messages, add_generation_prompt=True, **self.special)
+            text = environment.from_string(self.template).render(given)
         except TemplateError as error:
             raise BadRequest(f"these messages do not fit the chat template of {self.name}: {error}", "messages") from error
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -91,5 +96,15 @@ class TextStream:
         return self._stream.step(self.tokenizer, token) or ""
 
 
+def held_back(text: str, marks: Sequence[str]) -> int:
+    """How many characters at a text's end may be the beginning of a mark, whose rest is still to come."""
+    return max((n for mark in marks for n in range(1, len(mark)) if text.endswith(mark[:n])), default=0)
+
+
 def _refuse(message: str) -> None:
     raise TemplateError(message)
+
+
+def _json(value: Any, indent: int | None = None, **_: Any) -> str:
+    """Jinja's own would escape for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -15,6 +15,7 @@ from psycopg import Error as DatabaseError
 
 from api.anchors import fetch_batch
 from api.budget import Budget, LegKey
+from api.peers import Peers
 from protocol import ProtocolError, Reverted
 from protocol.batches import ReceiptBatch
 from protocol.chain import Chain, struct_values
@@ -35,6 +36,7 @@ class Watch:
     chain: Chain
     account: LocalAccount
     budget: Budget
+    peers: Peers
     _ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Of each provider's batches, by id: first and last number."""
 
@@ -42,7 +44,8 @@ class Watch:
         """Until cancelled; what fails is logged and tried again."""
         while True:
             try:
-                await self.look()
+                if self.peers.leads:
+                    await self.look()
             except (ProtocolError, DatabaseError) as error:
                 log.warning("will try again", reason=str(error))
             await asyncio.sleep(PAUSE_SECONDS)

@@ -114,7 +114,7 @@ class Network:
             self.start_provider(plan.name)
         for plan in self.plans:
             self.wait_provider(plan.name)
-        self._start_gateway()
+        self.start_gateway()
         for i in range(1, self.verifiers + 1):
             self.start_verifier(i)
         self.state.api_key = self.state.api_key or self.create_key("demo")["key"]
@@ -413,10 +413,12 @@ class Network:
             self.supervisor.stop(process)
         self.start_verifier(i, adversary, broker_url)
 
-    def _start_gateway(self) -> None:
+    def start_gateway(self, name: str = "gateway", port: int = 0) -> None:
+        """Start the gateway, or another one beside it on the same database."""
+        port = port or self.ports["gateway"]
         environment = self._environment(
             database_url=self.database_url,
-            port=self.ports["gateway"],
+            port=port,
             key_pepper=self.secrets["pepper"],
             admin_token=self.secrets["admin"],
             models=f"{self.model_dir.name}=0x{self.manifest.model_id.hex()}={self.model_dir}",
@@ -424,8 +426,8 @@ class Network:
             drain_seconds=GATEWAY_DRAIN_SECONDS,
             **self._keys("gateway"),
         )
-        self.supervisor.start("gateway", [sys.executable, "-m", "api.app"], environment)
-        self._wait_http("gateway", f"{self.gateway_url}/livez")
+        self.supervisor.start(name, [sys.executable, "-m", "api.app"], environment)
+        self._wait_http(name, f"http://127.0.0.1:{port}/livez")
 
     def create_key(self, name: str, budget: int | None = None, models: list[str] | None = None, payer: str = "payer") -> dict[str, Any]:
         """An API key for a payer."""

@@ -1,19 +1,28 @@
-"""A JSON schema as a mask over the vocabulary: which tokens may come next, as every party computes it. Design section 3, step 3.
+"""A grammar as a mask over the vocabulary: which tokens may come next, as every party computes it. Design section 3, step 3.
 
-llguidance reads the schema and walks it token by token. Values are laid out on one line, so that no model loses itself in blanks.
+llguidance reads a JSON schema, or a grammar in its own dialect of Lark, and walks it token by token. Values are laid out on one line, so that no
+model loses itself in blanks.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 MOST_BYTES = 65_536
 """Of a schema."""
+LARK = "%llguidance"
+"""What a grammar begins with that is no JSON schema."""
+LAYOUT: "JsonCompileOptions" = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+"""Of JSON; a Lark grammar names it as `x-guidance` of each schema in it."""
 
 
 class Grammar:
@@ -57,7 +66,7 @@ class Grammar:
 
 
 def require_schema(schema: str) -> None:
-    """Raise ValueError for what is no JSON schema, or one with parts that are not supported, in llguidance's words."""
+    """Raise ValueError for what is neither a JSON schema nor a grammar, or has parts that are not supported, in llguidance's words."""
     if len(schema) > MOST_BYTES:
         raise ValueError(f"a schema of {len(schema)} characters; {MOST_BYTES} are taken")
     if fault := LLMatcher.validate_grammar(_compiled(schema), None):
@@ -65,7 +74,7 @@ def require_schema(schema: str) -> None:
 
 
 def _compiled(schema: str) -> str:
-    return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "})
+    return schema if schema.startswith(LARK) else LLMatcher.grammar_from_json_schema(schema, overrides=LAYOUT)
 
 
 @lru_cache(4)

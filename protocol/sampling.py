@@ -25,7 +25,8 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
     """Pinned for a session. ``top_k`` 0 and ``top_p`` 1 mean off; presence and frequency penalty as in the OpenAI API, of the answer's tokens;
-    ``repetition_penalty`` as in transformers, of the prompt's and the answer's; ``schema``: a JSON schema that the answer has to fit, or empty."""
+    ``repetition_penalty`` as in transformers, of the prompt's and the answer's; ``schema``: a JSON schema or a
+    Lark grammar that the answer has to fit, or empty."""
 
     temperature: float = 0.0
     top_k: int = 0

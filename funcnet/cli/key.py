@@ -6,12 +6,57 @@ from typing import Annotated, Any
 
 import requests
 import typer
+from eth_account.messages import encode_defunct
 
 from funcnet import FuncnetError
+from protocol.keystore import read_account, write_secret
 
-app = typer.Typer(no_args_is_help=True, help="Make, rotate and revoke API keys of a gateway.")
+app = typer.Typer(no_args_is_help=True, help="Sign in to a gateway; make, give away, rotate and revoke its API keys.")
 Gateway = Annotated[str, typer.Option(help="the gateway's address", envvar="FUNCNET_GATEWAY_URL")]
-TokenFile = Annotated[Path, typer.Option(help="file with the gateway's admin token", envvar="FUNCNET_ADMIN_TOKEN_FILE")]
+TokenFile = Annotated[
+    Path, typer.Option("--token-file", "--admin-token-file", help="file with a management key, or the admin token", envvar="FUNCNET_ADMIN_TOKEN_FILE")
+]
+
+
+@app.command()
+def login(
+    keystore: Annotated[Path, typer.Option(help="keystore of the account whose deposit pays")],
+    password_file: Annotated[Path | None, typer.Option(help="file with its password; asked for where none is given")] = None,
+    out: Annotated[Path, typer.Option(help="where to write the management key, which is good for a day")] = Path("funcnet-manager.key"),
+    gateway: Gateway = "http://127.0.0.1:8000",
+) -> None:
+    """Sign in with a wallet. The other commands take the management key that comes of it as --token-file."""
+    password = password_file.read_text().strip() if password_file else typer.prompt("password", hide_input=True)
+    account = read_account(keystore, password)
+    challenge = _send("POST", gateway, "/v1/auth/challenge", {"address": account.address})
+    signature = account.sign_message(encode_defunct(text=challenge["message"])).signature
+    told = _send("POST", gateway, "/v1/auth/sign-in", {"nonce": challenge["nonce"], "signature": "0x" + bytes(signature).hex()})
+    out.unlink(missing_ok=True)
+    write_secret(out, told["key"])
+    print(json.dumps({"payer": told["payer"], "expires_at": told["expires_at"], "token_file": str(out)}))
+
+
+@app.command()
+def sponsor(
+    payer: Annotated[str, typer.Argument(help="address whose deposit pays")],
+    admin_token_file: TokenFile,
+    keys: Annotated[int, typer.Option(min=1, help="how many may be claimed")],
+    budget: Annotated[int, typer.Option(min=0, help="wei that each may spend")],
+    gateway: Gateway = "http://127.0.0.1:8000",
+    name: Annotated[str, typer.Option(help="a name for people")] = "default",
+    days: Annotated[int, typer.Option(min=1, help="how long each is good")] = 30,
+    model: Annotated[list[str] | None, typer.Option(help="a model the keys may use; may be repeated; all where none is given")] = None,
+    expires: Annotated[str | None, typer.Option(help="until when they can be claimed, as in 2027-01-31T00:00:00Z")] = None,
+) -> None:
+    """Give keys away: whoever has the code, shown once, can claim one and needs no wallet."""
+    body = {"name": name, "payer": payer, "keys": keys, "budget": str(budget), "key_days": days, "models": model or None, "expires_at": expires}
+    print(json.dumps(_ask("POST", gateway, "/v1/sponsorships", admin_token_file, body)))
+
+
+@app.command()
+def claim(code: Annotated[str, typer.Argument(help="a sponsor's code, as in fns-...")], gateway: Gateway = "http://127.0.0.1:8000") -> None:
+    """Get a key from a sponsor; it is shown once."""
+    print(json.dumps(_send("POST", gateway, "/v1/sponsorships/claim", {"code": code})))
 
 
 @app.command()
@@ -63,8 +108,11 @@ def revoke(
 
 def _ask(method: str, gateway: str, path: str, token_file: Path, body: dict[str, Any] | None = None) -> dict[str, Any]:
     if not token_file.is_file():
-        raise FuncnetError(f"no admin token at {token_file}; give --admin-token-file")
-    headers = {"authorization": f"Bearer {token_file.read_text().strip()}"}
+        raise FuncnetError(f"no token at {token_file}; give --token-file, which `funcnet key login` writes")
+    return _send(method, gateway, path, body, {"authorization": f"Bearer {token_file.read_text().strip()}"})
+
+
+def _send(method: str, gateway: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> dict[str, Any]:
     try:
         answer = requests.request(method, gateway + path, json=body, headers=headers, timeout=30)
     except requests.RequestException as error:

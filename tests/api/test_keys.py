@@ -173,3 +173,10 @@ async def test_credits__of_a_job_that_runs__say_what_is_set_aside(pool: AsyncPoo
 def test_dollars__of_wei(rate: str, wei: int, told: str) -> None:
     assert Dollars(Decimal(rate)).beside("cost", wei) == {"cost": str(wei), "cost_usd": told}
     assert Dollars(None).beside("cost", wei) == {"cost": str(wei)}
+
+
+def test_dollars__model__is_priced_in_both_where_there_is_a_rate() -> None:
+    model = {"id": "m", "pricing": {"prompt": "300.5", "completion": "600"}}
+    assert Dollars(Decimal("0.25")).priced(model)["pricing_usd"] == {"prompt": "75.125", "completion": "150.00"}
+    assert Dollars(None).priced(model) == model
+    assert Dollars(Decimal(1)).priced({"pricing": None}) == {"pricing": None}

@@ -6,11 +6,13 @@ import pytest
 from eth_account import Account
 
 from api.routing import DEFAULT_WISH, StageOffer
-from api.summaries import Routing, Summaries
+from api.summaries import Routing, Summaries, take
+from protocol.database import AsyncPool
 from protocol.receipts import execution_class_id
 from protocol.routing import REASONS, RoutingSummary
 from protocol.typed import receipts_domain
 from protocol.wire import RouteStop
+from tests.api.test_money import pool  # noqa: F401
 
 MODEL = b"\x05" * 32
 
@@ -49,16 +51,34 @@ def test_outcomes__several_offers_of_a_provider__say_which_came_closest() -> Non
     assert dict(both.outcomes())["e"] == "price"
 
 
-def test_summaries__add_up_and_begin_anew() -> None:
-    summaries = Summaries(1000)
-    for routing in (ROUTING, replace(ROUTING, away={"d"}), replace(ROUTING, route=[])):
+async def taken(pool: AsyncPool, now: int) -> list[RoutingSummary]:  # noqa: F811
+    async with pool.connection() as connection:
+        return await take(connection, "g", now)
+
+
+async def test_summaries__of_two_gateways__add_up_and_begin_anew(pool: AsyncPool) -> None:  # noqa: F811
+    one, other = Summaries(1000), Summaries(1005)
+    for summaries, routing in ((one, ROUTING), (one, replace(ROUTING, away={"d"})), (other, replace(ROUTING, route=[]))):
         summaries.note(MODEL, routing)
-    told = {summary.provider: summary for summary in summaries.take("g", 1010)}
-    assert all(summary.adds_up and summary.jobs == 3 and (summary.since, summary.until) == (1000, 1010) for summary in told.values())
+    for summaries in (one, other, one):
+        await summaries.put(pool, 1010)
+    told = {summary.provider: summary for summary in await taken(pool, 1011)}
+    assert all(summary.adds_up and summary.jobs == 3 and (summary.since, summary.until) == (1000, 1011) for summary in told.values())
     assert (told["a"].chosen, told["a"].no_chain) == (2, 1)
     assert (told["d"].price, told["d"].reachability, told["d"].no_chain) == (1, 1, 1)
-    assert summaries.take("g", 1020) == []
-    assert summaries.since == 1020
+    assert await taken(pool, 1020) == []
+    assert one.since == 1010
+
+
+async def test_summaries__not_handed_in__are_there_the_next_time(pool: AsyncPool) -> None:  # noqa: F811
+    summaries = Summaries(1000)
+    summaries.note(MODEL, ROUTING)
+    await summaries.put(pool, 1010)
+    with pytest.raises(OSError, match="away"):
+        async with pool.connection() as connection:
+            assert await take(connection, "g", 1011)
+            raise OSError("the indexer is away")
+    assert await taken(pool, 1012)
 
 
 def test_summary__signed__recovers_its_gateway_and_survives_json() -> None:

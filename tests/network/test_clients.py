@@ -1,7 +1,10 @@
 """What developers' clients rely on: idempotency, responses, money, keys, checked receipts, on the shared network."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -215,3 +218,39 @@ def test_client__answer_that_was_tampered_with__is_not_given_out(checked: Functi
     with pytest.raises(ReceiptsDoNotHold, match=words):
         checked.receipts.check(told)
     assert issubclass(ReceiptsDoNotHold, FuncnetError)
+
+
+def test_management_key__of_one_payer__reaches_no_other(network: Network, tmp_path: Path) -> None:
+    url, admin = network.gateway_url, {"authorization": f"Bearer {network.secrets['admin']}"}
+    out = tmp_path / "manager.key"
+    wallet = network.wallet("payer")
+    funcnet = [str(Path(sys.executable).parent / "funcnet"), "key"]
+    keystore = ["--keystore", str(wallet.path), "--password-file", str(wallet.password_file)]
+    login = [*funcnet, "login", *keystore, "--out", str(out), "--gateway", url]
+    told = json.loads(subprocess.run(login, capture_output=True, text=True, check=True).stdout)
+    assert (told["payer"], out.stat().st_mode & 0o777) == (network.address("payer"), 0o600)
+    own = {"authorization": f"Bearer {out.read_text()}"}
+    other = requests.post(f"{url}/v1/keys", json={"payer": network.address("provider-1")}, headers=admin, timeout=10).json()
+    mine = requests.post(f"{url}/v1/keys", json={"name": "mine"}, headers=own, timeout=10).json()
+    assert mine["payer"] == network.address("payer")
+    listed = {key["id"] for key in requests.get(f"{url}/v1/keys", headers=own, timeout=10).json()["data"]}
+    assert mine["id"] in listed
+    assert other["id"] not in listed
+    refused = [
+        requests.get(f"{url}/v1/keys/{other['id']}", headers=own, timeout=10),
+        requests.patch(f"{url}/v1/keys/{other['id']}", json={"budget": "1"}, headers=own, timeout=10),
+        requests.post(f"{url}/v1/keys/{other['id']}/rotate", json={}, headers=own, timeout=10),
+        requests.delete(f"{url}/v1/keys/{other['id']}", headers=own, timeout=10),
+        requests.post(f"{url}/v1/keys", json={"payer": other["payer"]}, headers=own, timeout=10),
+        requests.post(f"{url}/v1/sponsorships", json={"payer": other["payer"], "keys": 1, "budget": "1"}, headers=own, timeout=10),
+        requests.post(f"{url}/v1/management-keys", json={"payer": other["payer"]}, headers=own, timeout=10),
+        requests.post(f"{url}/v1/models", json={"name": "x", "folder": "/"}, headers=own, timeout=10),
+        requests.get(f"{url}/metrics", headers=own, timeout=10),
+        requests.get(f"{url}/v1/keys", headers={"authorization": f"Bearer {mine['key']}"}, timeout=10),
+    ]
+    assert [answer.status_code for answer in refused] == [404, 404, 404, 404, 401, 401, 401, 401, 401, 401]
+    given = [*funcnet, "sponsor", network.address("payer"), "--token-file", str(out), "--keys", "1", "--budget", str(10**18), "--gateway", url]
+    code = json.loads(subprocess.run(given, capture_output=True, text=True, check=True).stdout)["code"]
+    claimed = json.loads(subprocess.run([*funcnet, "claim", code, "--gateway", url], capture_output=True, text=True, check=True).stdout)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=claimed["key"], max_retries=0) as client:
+        assert ask(client, max_tokens=1)

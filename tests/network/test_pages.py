@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from eth_account.messages import encode_defunct
 from playwright.sync_api import Browser, Page, expect
 
 from funcnet.network import Network
@@ -125,3 +126,60 @@ def test_network_page__shows_stages_jobs_batches_and_checks(page: Page, network:
     assert fits(page)
     page.emulate_media(color_scheme="dark")
     page.screenshot(path=SHOTS / "network-dark-phone.png", full_page=True)
+
+
+def with_wallet(page: Page, network: Network, name: str) -> None:
+    """Give the page what a wallet's extension gives it, with the key of one of the network's parties."""
+    account = network.wallet(name).account()
+    page.expose_function("signText", lambda text: "0x" + bytes(account.sign_message(encode_defunct(hexstr=text)).signature).hex())
+    page.add_init_script(
+        "window.ethereum = { request: async ({ method, params }) => "
+        f"method === 'eth_requestAccounts' ? ['{account.address.lower()}'] : await window.signText(params[0]) }};"
+    )
+
+
+def test_keys_page__wallet__signs_in_makes_and_gives_away_keys(page: Page, network: Network) -> None:
+    with_wallet(page, network, "payer")
+    page.goto(f"{network.gateway_url}/keys")
+    page.click("#in")
+    expect(page.locator("#inside")).to_be_visible()
+    page.fill("#name", "from the page")
+    page.fill("#budget", "0.5")
+    page.select_option("#period", "day")
+    page.click("#create button")
+    row = page.locator("#keys tr", has_text="from the page")
+    expect(row).to_contain_text("0.5 FUNC")
+    secret = page.locator("#secret").inner_text()
+    assert secret.startswith("fn-")
+    row.get_by_text("Rotate").click()
+    expect(page.locator("#made-title")).to_contain_text("new secret")
+    assert page.locator("#secret").inner_text() != secret
+    page.fill("#count", "1")
+    page.click("#sponsor button")
+    expect(page.locator("#sponsorships tr", has_text="workshop")).to_contain_text("0 of 1")
+    code = page.locator("#secret").inner_text()
+    page.screenshot(path=SHOTS / "keys-light.png", full_page=True)
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert fits(page)
+    page.screenshot(path=SHOTS / "keys-phone.png", full_page=True)
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_text("Revoke").click()
+    expect(row).to_have_count(0)
+    page.click("#out")
+    expect(page.locator("#outside")).to_be_visible()
+    # Somebody without a wallet takes the code, and asks something with what it gives.
+    page.fill("#code", code)
+    page.click("#claim button")
+    expect(page.locator("#made-title")).to_contain_text("Your key")
+    page.click("#try")
+    expect(page.locator("#model option")).to_have_count(1)
+    page.goto(f"{network.gateway_url}/keys")
+    page.fill("#code", code)
+    page.click("#claim button")
+    expect(page.locator("#fault")).to_contain_text("all of its keys are claimed")
+
+
+def test_keys_page__no_wallet__says_what_to_do(page: Page, network: Network) -> None:
+    page.goto(f"{network.gateway_url}/keys")
+    page.click("#in")
+    expect(page.locator("#fault")).to_contain_text("funcnet key login")
