@@ -53,7 +53,7 @@ setup: out/.ready $(MODEL)/tolerance.json ## install and build everything (demo 
 demo: setup ## show the whole job: a real model, a real chain, a real database
 	@.venv/bin/funcnet demo
 
-test: setup ## check formats and types, run every test
+test: setup ## check formats and types, run the tests; in a quarter of an hour
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@forge fmt --check contracts
@@ -61,11 +61,14 @@ test: setup ## check formats and types, run every test
 	@FOUNDRY_PROFILE=gas FORGE_SNAPSHOT_CHECK=true forge test
 	@.venv/bin/pytest
 
+test-slow: setup ## the tests that take longest: planted faults, adversaries, stages that hang or leave, funcnet up
+	@.venv/bin/pytest -m slow
+
 test-long: setup ## what takes longer than make test allows
 	@FOUNDRY_FUZZ_RUNS=5000 FOUNDRY_INVARIANT_RUNS=128 forge test
 	@command -v rabbitmq-server >/dev/null || echo "RabbitMQ is not installed: its part runs over Redis (Debian: apt-get install rabbitmq-server)"
 	@FUNCNET_ADVERSARIES=$(ADVERSARIES) FUNCNET_LAZY=$(LAZY) FUNCNET_LONG=1 \
-		FUNCNET_TEST_BROKER=$$(command -v rabbitmq-server >/dev/null && echo rabbitmq || echo redis) .venv/bin/pytest
+		FUNCNET_TEST_BROKER=$$(command -v rabbitmq-server >/dev/null && echo rabbitmq || echo redis) .venv/bin/pytest -m "slow or not slow"
 
 prove: setup .solidity-tools/.ready ## prove and measure what the docs claim: long invariants, symbolic tests, mutants, coverage, gas, the whole job
 	@FOUNDRY_PROFILE=long forge test

@@ -86,6 +86,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(DatabaseError):
             await peers.leave()
+        await router.clients.close()
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan, responses=schema.ERRORS)

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from api import NoCredit
 from api.keys import OVER, ApiKey
-from protocol.database import AsyncPool
+from protocol.database import AsyncPool, transaction
 from protocol.receipts import SessionOffer
 from protocol.typed import Signed
 from protocol.units import format_func
@@ -26,6 +26,44 @@ UPDATE api.key SET reserved = reserved + %(a)s, spent_before = CASE WHEN {OVER} 
 WHERE id = %(k)s AND (budget IS NULL OR spent - CASE WHEN {OVER} THEN spent ELSE spent_before END + reserved + %(a)s <= budget)
 """
 """Reserve of a key's budget, in the period that runs now. What is reserved over a period's end counts in the next one as well."""
+
+
+ISSUE = """
+WITH changed AS (
+    UPDATE api.leg SET state = 'asked', completion_tokens = %(n)s, amount = %(a)s
+    WHERE job_id = %(j)s AND provider = %(p)s AND epoch = %(e)s AND state = 'open' RETURNING amount
+), raised AS (
+    INSERT INTO api.voucher SELECT j.payer, l.provider, l.model_id, COALESCE((SELECT amount FROM changed), 0)
+    FROM api.leg l JOIN api.job j ON j.id = l.job_id WHERE l.job_id = %(j)s AND l.provider = %(p)s AND l.epoch = %(e)s
+    ON CONFLICT (payer, provider, model_id) DO UPDATE SET cumulative = api.voucher.cumulative + excluded.cumulative
+    RETURNING payer, cumulative
+), paid AS (
+    UPDATE api.payer SET issued = issued + changed.amount FROM changed, raised WHERE address = raised.payer
+)
+SELECT cumulative FROM raised
+"""
+"""A leg's amount to its stream and to what its payer was charged, once."""
+SETTLE = """
+WITH legs AS (
+    SELECT COALESCE(sum(amount), 0) AS charged, COALESCE(sum(most) FILTER (WHERE state = 'open'), 0) AS held FROM api.leg WHERE job_id = %(j)s
+), before AS (
+    SELECT reserved, charged FROM api.job WHERE id = %(j)s
+), job AS (
+    UPDATE api.job SET reserved = legs.held, charged = legs.charged, state = COALESCE(%(s)s, state),
+           completion_tokens = COALESCE(%(n)s, completion_tokens)
+    FROM legs WHERE id = %(j)s RETURNING key_id, payer
+), change AS (
+    SELECT before.reserved - legs.held AS released, legs.charged - before.charged AS spent FROM before, legs
+), key AS (
+    UPDATE api.key SET reserved = api.key.reserved - change.released, spent = api.key.spent + change.spent
+    FROM job, change WHERE id = job.key_id RETURNING id
+), payer AS (
+    UPDATE api.payer SET reserved = reserved - change.released FROM key, job, change WHERE address = job.payer
+)
+SELECT charged FROM legs
+"""
+"""A job's figures from its legs; the key's row is locked before the payer's, as everywhere."""
+NONCES_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -54,13 +92,15 @@ class Budget:
     def __init__(self, pool: AsyncPool, gateway: str = "") -> None:
         self.pool = pool
         self.gateway = gateway
+        self._nonces: list[int] = []
 
     async def next_nonce(self) -> int:
-        """The gateway's next number for a job id."""
-        async with self.pool.connection() as connection:
-            row = await (await connection.execute("SELECT nextval('api.nonce') AS n")).fetchone()
-        assert row is not None
-        return int(row["n"])
+        """The gateway's next number for a job id. They are drawn many at once, and those that are not used are nobody's."""
+        if not self._nonces:
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute("SELECT nextval('api.nonce') AS n FROM generate_series(1, %s)", (NONCES_AT_ONCE,))
+                self._nonces += [int(row["n"]) for row in await cursor.fetchall()]
+        return self._nonces.pop()
 
     async def set_credit(self, payer: str, credit: int, redeemed: int = 0) -> None:
         """Note what the chain lets this gateway take from the payer in all, and what of it was redeemed."""
@@ -69,7 +109,7 @@ class Budget:
 
     async def reserve(self, key: ApiKey, job_id: str, model: str, prompt_tokens: int, amount: int) -> None:
         """Set the job's greatest cost aside, from the key's budget and from the payer's credit. Raises NoCredit."""
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             await self._set_aside(connection, key.id, key.payer, amount)
             await connection.execute(
                 "INSERT INTO api.job (id, key_id, payer, model, reserved, prompt_tokens, gateway, state) VALUES (%s, %s, %s, %s, %s, %s, %s, 'open')",
@@ -78,7 +118,7 @@ class Budget:
 
     async def reserve_more(self, job_id: str, amount: int) -> None:
         """Set aside what a replacement may cost. Raises NoCredit."""
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             cursor = await connection.execute("UPDATE api.job SET reserved = reserved + %s WHERE id = %s RETURNING key_id, payer", (amount, job_id))
             job = await cursor.fetchone()
             assert job is not None
@@ -116,13 +156,14 @@ class Budget:
     async def issue(self, key: LegKey, completion_tokens: int, amount: int) -> int:
         """Raise the leg's stream by its amount, once; the stream's cumulative amount, to be signed. Committed before anything is signed."""
         async with self.pool.connection() as connection:
-            change = "state = 'asked', completion_tokens = %s, amount = %s"
-            changed = await self._set_leg(connection, key, change, completion_tokens, amount, only="state = 'open'")
-            return await self._raise_stream(connection, key, amount if changed else 0)
+            given = {"j": key.job_id, "p": key.provider, "e": key.epoch, "n": completion_tokens, "a": amount}
+            row = await (await connection.execute(ISSUE.encode(), given)).fetchone()
+        assert row is not None
+        return int(row["cumulative"])
 
     async def refuse(self, key: LegKey) -> None:
         """The stage signs nothing: take back what was issued. Should it redeem that voucher all the same, it only gets its next pay early."""
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             cursor = await connection.execute(
                 "SELECT amount FROM api.leg WHERE job_id = %s AND provider = %s AND epoch = %s AND state IN ('open', 'asked') FOR UPDATE",
                 (key.job_id, key.provider, key.epoch),
@@ -161,26 +202,12 @@ class Budget:
 
         May be repeated. ``state`` ends the job. Returns what is charged, in wei.
         """
-        async with self.pool.connection() as connection:
-            cursor = await connection.execute("SELECT key_id, payer, reserved, charged FROM api.job WHERE id = %s FOR UPDATE", (job_id,))
-            job = await cursor.fetchone()
-            assert job is not None
-            cursor = await connection.execute(
-                "SELECT COALESCE(sum(amount), 0) AS charged, COALESCE(sum(most) FILTER (WHERE state = 'open'), 0) AS held "
-                "FROM api.leg WHERE job_id = %s",
-                (job_id,),
-            )
-            legs = await cursor.fetchone()
-            assert legs is not None
-            await connection.execute(
-                "UPDATE api.job SET reserved = %s, charged = %s, state = COALESCE(%s, state), completion_tokens = COALESCE(%s, completion_tokens) "
-                "WHERE id = %s",
-                (legs["held"], legs["charged"], state, completion_tokens, job_id),
-            )
-            change = {"r": job["reserved"] - legs["held"], "c": legs["charged"] - job["charged"], "k": job["key_id"], "p": job["payer"]}
-            await connection.execute("UPDATE api.key SET reserved = reserved - %(r)s, spent = spent + %(c)s WHERE id = %(k)s", change)
-            await connection.execute("UPDATE api.payer SET reserved = reserved - %(r)s WHERE address = %(p)s", change)
-        return int(legs["charged"])
+        async with transaction(self.pool) as connection:
+            # Locked before its legs are read: two who settle it at once would else both release what is reserved.
+            await connection.execute("SELECT FROM api.job WHERE id = %s FOR UPDATE", (job_id,))
+            row = await (await connection.execute(SETTLE.encode(), {"j": job_id, "s": state, "n": completion_tokens})).fetchone()
+        assert row is not None
+        return int(row["charged"])
 
     async def unsettled(self) -> dict[str, list[StoredLeg]]:
         """This gateway's jobs that are open or have a leg without an end, with those legs."""

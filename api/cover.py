@@ -19,7 +19,7 @@ from api.routing import Router
 from api.summaries import SUMMARY_SECONDS, Summaries, take
 from protocol import ProtocolError
 from protocol.chain import Chain
-from protocol.database import AsyncPool
+from protocol.database import AsyncPool, transaction
 from protocol.typed import Signed
 from protocol.units import FUNC
 
@@ -128,7 +128,7 @@ class Cover:
         if now < self._summarised + SUMMARY_SECONDS:
             return
         domain = self.chain.receipts_domain
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             told = await take(connection, self.account.address, now)
             signed = [Signed.of(summary, summary.sign(domain, self.account.key)) for summary in told]
             body = [{"message": s.message, "signature": s.signature} for s in signed]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection
 
 from api import NoSuchModel, WrongKey
-from protocol.database import AsyncPool, Row
+from protocol.database import AsyncPool, Row, transaction
 
 PREFIX = "fn"
 SECRET_BYTES = 24
@@ -89,7 +89,7 @@ class KeyStore:
 
     async def create(self, name: str, payer: str, policy: Policy = NO_POLICY) -> dict[str, Any]:
         """Make a key; the answer holds it, and nothing later does."""
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             return await self.create_in(connection, name, payer, policy)
 
     async def create_in(
@@ -110,7 +110,7 @@ class KeyStore:
         """Change some members of a live key's policy. Raises NoSuchModel where there is none."""
         assert changes.keys() <= set(Policy._fields)
         values = dict(changes) if name is None else {**changes, "name": name}
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             if values:
                 settings = ", ".join(f"{column} = %({column})s" for column in values)
                 # Another period begins now; what was spent in the former one does not count in it.
@@ -121,7 +121,7 @@ class KeyStore:
     async def rotate(self, key_id: str, grace_seconds: int) -> dict[str, Any]:
         """Give a live key another secret under the same id; former ones are good for the grace time. Raises NoSuchModel where there is none."""
         _, key = new_key(key_id)
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             told = await self._one(connection, key_id)
             await connection.execute(
                 "UPDATE api.secret SET until = least(until, now() + make_interval(secs => %s)) WHERE key_id = %s", (grace_seconds, key_id)

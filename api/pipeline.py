@@ -8,7 +8,7 @@ pipeline this gateway replays the token ids, or passes them for the sampling to 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -29,7 +29,7 @@ from protocol.grammar import Grammar
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
 from protocol.rows import FRAME_ROWS, TOKEN_BYTES, prompt_root, token_payload
 from protocol.sampling import SamplingParameters, TokenLogprobs
-from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.stage_rpc import StageRefused, StageUnavailable
 from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from protocol.wire import (
@@ -48,6 +48,7 @@ from protocol.wire import (
 
 log = structlog.get_logger()
 
+OPEN_SECONDS = 8
 FIRST_TOKEN_SECONDS = 60
 STEP_SECONDS = 20
 OFFER_SECONDS = 600
@@ -115,7 +116,7 @@ class Pipeline:
     _expires_at: int = 0
     _rows: Any = None
     _rows_epoch: int = 0
-    _frames: AsyncIterator[bytes] | None = None
+    _frames: AsyncGenerator[bytes, None] | None = None
     _token: "asyncio.Task[Sampled] | None" = None
     _fed: int = field(init=False)
     """Rows that the first stage has, or was sent."""
@@ -125,16 +126,23 @@ class Pipeline:
 
     async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
-        self._expires_at = await asyncio.to_thread(self.chain.clock) + OFFER_SECONDS
+        self._expires_at = await asyncio.to_thread(self.router.clock) + OFFER_SECONDS
         self._class = route[0].execution_class
         await self._open_all(route)
 
     async def _open_all(self, route: Sequence[StageOffer]) -> None:
         stops = [stage.stop for stage in route]
-        for stage in route:
-            self.legs.append(await self._open_leg(stage, stops, 0))
+        opening = asyncio.gather(*(self._open_leg(stage, stops, 0) for stage in route), return_exceptions=True)
+        try:
+            await asyncio.shield(opening)
+        finally:  # what is open has to be closed, also where the client has gone away
+            opened = await opening
+            self.legs = [leg for leg in opened if isinstance(leg, Leg)]
+        for fault in opened:
+            if isinstance(fault, BaseException):
+                raise fault
         await self._attach_first()
-        self._attach_last()
+        await self._attach_last()
 
     async def tokens(self, stop: Callable[[int], bool]) -> AsyncIterator[int]:
         """Generate until ``stop`` says so of a token, or the limit is reached. Raises StageFailed where nobody can stand in."""
@@ -204,13 +212,12 @@ class Pipeline:
         if self._epoch:
             await self.budget.reserve_more(spec.name, offer.most)
         await self.budget.add_leg(key, offer, signed, stop)
-        client: StageClient | None = None
         try:
-            client = await StageClient.to(stop)
-            await client.call("Open", request, OpenReply)
+            client = await self.router.clients.to(stop)
+            await client.call("Open", request, OpenReply, OPEN_SECONDS)
         except (StageUnavailable, StageRefused) as error:
-            if client is not None:
-                await client.close()
+            if isinstance(error, StageUnavailable):
+                self.router.clients.forget(stop)
             await self.budget.refuse(key)
             raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
         return Leg(key, offer, stop, stops, client)
@@ -220,11 +227,18 @@ class Pipeline:
         self._rows, self._rows_epoch = first.client.rows(), first.offer.epoch
         await self._write(Frame(Kind.ATTACH, self.spec.job_id, epoch=self._rows_epoch))
 
-    def _attach_last(self) -> None:
-        if self._token is not None:
-            self._token.cancel()
-            self._token = None
+    async def _attach_last(self) -> None:
+        await self._leave_last()
         self._frames = self.legs[-1].client.stream("Tokens", self.legs[-1].attach)
+
+    async def _leave_last(self) -> None:
+        """Read no more tokens of the last stage."""
+        token, frames, self._token, self._frames = self._token, self._frames, None, None
+        if token is not None:
+            token.cancel()
+            await asyncio.gather(token, return_exceptions=True)
+        if frames is not None:
+            await frames.aclose()
 
     # one step
 
@@ -366,9 +380,8 @@ class Pipeline:
                 await self._abort(leg, HEARTBEAT_SECONDS)  # there is no token to pay anybody for, and it may hang
                 continue
             await self.budget.cap_leg(leg.key, len(self.received) - leg.offer.generated)
-            await leg.client.close()
         if placed[-1] is not last:
-            self._attach_last()
+            await self._attach_last()
         if placed[0] is not first:
             self._rows.cancel()
             await self._attach_first()
@@ -416,7 +429,6 @@ class Pipeline:
         with contextlib.suppress(StageUnavailable, StageRefused):
             await leg.client.call("Abort", leg.attach, AttachRequest, timeout)
         await self.budget.refuse(leg.key)
-        await leg.client.close()
 
     # the end
 
@@ -429,12 +441,12 @@ class Pipeline:
         ended = self._fed == len(self.spec.prompt) + len(self.received) - 1
         before: Before | None = None
         try:
-            for leg in self.legs:
-                if not self.received:
-                    await self._abort(leg)
-                    continue
+            if not self.received:
+                await asyncio.gather(*(self._abort(leg) for leg in self.legs))
+                return []
+            for leg, answer in await self._ask_all():
                 tokens, reply = len(self.received) - leg.offer.generated, None
-                if await leg.progress() is None:
+                if answer is None:
                     await self.budget.cap_leg(leg.key, tokens)
                 else:
                     try:
@@ -444,12 +456,9 @@ class Pipeline:
                         log.warning("no receipt yet", provider=leg.provider, job=self.spec.name[:18], reason=str(error))
                 before = None if reply is None else Before(reply.checkpoint, ended)
         finally:
-            if self._token is not None:
-                self._token.cancel()
+            await self._leave_last()
             if self._rows is not None:
                 self._rows.cancel()
-            for leg in self.legs:
-                await leg.client.close()
         return [reply for reply in replies if reply is not None]
 
 

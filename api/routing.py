@@ -13,7 +13,7 @@ from api import NoRoute
 from protocol import Unavailable
 from protocol.chain import Chain, struct_list
 from protocol.receipts import execution_class_id, job_cost
-from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
+from protocol.stage_rpc import StageClient, StageClients, StageRefused, StageUnavailable
 from protocol.typed import ZERO32
 from protocol.units import LayerRange, format_func
 from protocol.wire import AttachRequest, RouteStop, SessionProgress
@@ -126,7 +126,9 @@ class Router:
     """How many jobs this gateway has at each provider now."""
     backed: set[str] = field(default_factory=set)
     """Providers to which this gateway has allocated bond; others would refuse its sessions."""
+    clients: StageClients = field(default_factory=StageClients)
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
+    _clock: tuple[float, int] = (-FRESH_SECONDS, 0)
     resting: dict[str, float] = field(default_factory=dict)
     """Providers that failed, with the time before which nobody asks whether they are back."""
 
@@ -143,6 +145,12 @@ class Router:
             offers = [_stage_offer(entry) for entry in struct_list("ProviderRegistry", "offersFor", answers)]
             self._offers[model_id] = (time.monotonic(), offers)
         return offers
+
+    def clock(self) -> int:
+        """The chain's time, as it was a few seconds ago at most. May block on the node."""
+        if time.monotonic() - self._clock[0] > FRESH_SECONDS:
+            self._clock = time.monotonic(), self.chain.clock()
+        return self._clock[1]
 
     def known(self, model_id: bytes) -> list[StageOffer]:
         """All offers of a model as last read."""

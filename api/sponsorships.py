@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from api import NoSuchModel, WrongKey
 from api.keys import KeyStore, key_hash, new_key, shown, well_formed
 from api.schema import KeyPolicy, SponsorshipRequest
-from protocol.database import AsyncPool
+from protocol.database import AsyncPool, transaction
 
 PREFIX = "fns"
 SHOWN = """
@@ -30,7 +30,7 @@ class Sponsorships:
     async def create(self, payer: str, request: SponsorshipRequest) -> dict[str, Any]:
         """Make one; the answer holds its code, and nothing later does."""
         name, code = new_key(prefix=PREFIX)
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             await connection.execute(
                 "INSERT INTO api.sponsorship (id, name, payer, hash, policy, keys, key_seconds, expires_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
                 (
@@ -52,7 +52,7 @@ class Sponsorships:
         """A key of the sponsor's, shown once. Two who claim the last one at once do not both get it. Raises WrongKey."""
         if not well_formed(code, PREFIX):
             raise WrongKey("this is no well-formed code; it may be cut off or mistyped", "code", "invalid_code")
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             cursor = await connection.execute(
                 "UPDATE api.sponsorship SET claimed = claimed + 1 WHERE hash = %s AND revoked_at IS NULL AND claimed < keys "
                 "AND (expires_at IS NULL OR expires_at > now()) RETURNING id, name, payer, policy, key_seconds",
@@ -75,7 +75,7 @@ class Sponsorships:
 
     async def revoke(self, name: str, payer: str | None) -> None:
         """No more keys, and those that were claimed end as well. Raises NoSuchModel where there is none that lives."""
-        async with self.pool.connection() as connection:
+        async with transaction(self.pool) as connection:
             cursor = await connection.execute(
                 "UPDATE api.sponsorship SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL "
                 "AND (%(payer)s::text IS NULL OR payer = %(payer)s)",

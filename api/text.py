@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
@@ -54,14 +56,9 @@ class TextModel:
 
     def encode_chat(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """The prompt's ids, as the model's chat template lays messages and tools out. Raises BadRequest."""
-        # What templates expect to be there, as transformers gives it to them.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        environment.filters["tojson"] = _json
         given = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": True, **self.special}
         try:
-            text = environment.from_string(self.template).render(given)
+            text = _compiled(self.template).render(given)
         except TemplateError as error:
             raise BadRequest(f"these messages do not fit the chat template of {self.name}: {error}", "messages") from error
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -94,6 +91,16 @@ class TextStream:
 
     def push(self, token: int) -> str:
         return self._stream.step(self.tokenizer, token) or ""
+
+
+@lru_cache(64)
+def _compiled(template: str) -> Template:
+    """With what templates expect to be there, as transformers gives it to them. Raises TemplateError."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.filters["tojson"] = _json
+    return environment.from_string(template)
 
 
 def held_back(text: str, marks: Sequence[str]) -> int:

@@ -21,9 +21,9 @@ MODEL = "smollm2-135m-instruct"
 
 
 @contextmanager
-def running(plans: Sequence[ProviderPlan] = PLANS[:3]) -> Iterator[Network]:
+def running(plans: Sequence[ProviderPlan] = PLANS[:3], model_dir: Path | None = None) -> Iterator[Network]:
     """Chain, database, indexer, gateway and providers, without verifiers: their replays would take the cores that are measured."""
-    model_dir = model.prepare_bundled(Path(".funcnet"), print).resolve()
+    model_dir = model_dir or model.prepare_bundled(Path(".funcnet"), print).resolve()
     with tempfile.TemporaryDirectory(prefix="funcnet-bench-") as root:
         network = Network(Path(root), model_dir, print, tuple(plans), verifiers=0)
         try:

@@ -1,5 +1,8 @@
 """PostgreSQL for the services that keep state there: a pool, and plain SQL migrations."""
 
+import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
@@ -34,11 +37,24 @@ def open_pool(url: str, size: int = 4) -> Pool:
 
 
 def async_pool(url: str, size: int = 10) -> AsyncPool:
-    """A pool for an event loop; the caller opens it there."""
-    options = {"row_factory": dict_row}
-    return AsyncConnectionPool(
-        require_url(url), min_size=1, max_size=size, kwargs=options, open=False, timeout=WAIT_SECONDS, check=AsyncConnectionPool.check_connection
-    )
+    """A pool for an event loop; the caller opens it there. Each statement is committed by itself, but those inside ``transaction``."""
+    options = {"row_factory": dict_row, "autocommit": True}
+    return AsyncConnectionPool(require_url(url), min_size=1, max_size=size, kwargs=options, open=False, timeout=WAIT_SECONDS, check=_check)
+
+
+@asynccontextmanager
+async def transaction(pool: AsyncPool) -> AsyncIterator[AsyncConnection[Row]]:
+    """A connection in whose statements all happens or nothing."""
+    async with pool.connection() as connection, connection.transaction():
+        yield connection
+
+
+async def _check(connection: AsyncConnection[Row]) -> None:
+    """Ask the server only where it has said something unasked, as it does when it ends: a question before each transaction would double them."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 def migrate(url: str, package: str) -> None:

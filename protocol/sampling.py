@@ -121,10 +121,13 @@ def token_margin(logits: Logits, parameters: SamplingParameters, position: int, 
 def kept_set(scores: Logits, parameters: SamplingParameters) -> NDArray[np.bool_]:
     """Which tokens survive top-k, top-p and min-p, given scores after temperature. The most likely one always does."""
     kept = np.ones(len(scores), dtype=bool)
-    order = np.argsort(-scores, kind="stable")
-    if 0 < parameters.top_k < len(scores):
+    by_rank, by_share = 0 < parameters.top_k < len(scores), parameters.top_p < 1.0 or parameters.min_p > 0.0
+    if not by_rank and not by_share:
+        return kept
+    order = _likeliest_first(scores)
+    if by_rank:
         kept[order[parameters.top_k :]] = False
-    if parameters.top_p < 1.0 or parameters.min_p > 0.0:
+    if by_share:
         live = order[kept[order]]
         weights = np.exp((scores[live] - scores[order[0]]).astype(np.float64))
         probabilities = weights / weights.sum()
@@ -135,6 +138,14 @@ def kept_set(scores: Logits, parameters: SamplingParameters) -> NDArray[np.bool_
             kept[live[probabilities < parameters.min_p * probabilities[0]]] = False
     kept[order[0]] = True
     return kept
+
+
+def _likeliest_first(scores: Logits) -> NDArray[np.int64]:
+    """Tokens by score, equal ones by id: a stable sort, as one of whole numbers, which numpy does several times as fast. A float's bits are in the
+    order of the floats once the sign is turned (all bits of a negative one, the first of the others)."""
+    bits = (np.float32(0) - scores).view(np.uint32).astype(np.uint64)
+    ascending = np.where(bits >> np.uint64(31), bits ^ np.uint64(0xFFFFFFFF), bits | np.uint64(0x80000000))
+    return (np.sort(ascending << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)) & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def _adjust(logits: Logits, parameters: SamplingParameters, history: History) -> Logits:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,7 +15,13 @@ from protocol.batches import ReceiptBatch
 from protocol.wire import SERVICE, BatchAsk, BatchReply, RouteStop
 
 R = TypeVar("R")
-OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    # A stage that was restarted is found again at once, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 TLS_NAME = "stage.funcnet"
 """The name in every stage's self-signed certificate; identity comes from the pinned hash alone."""
 
@@ -82,16 +88,45 @@ class StageClient:
         """The bidirectional stream of frames."""
         return self.channel.stream_stream(f"/{SERVICE}/Rows")()
 
-    async def stream(self, method: str, request: msgspec.Struct, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """A call that answers with a stream; ``timeout``: seconds for all of it. Raises StageUnavailable or StageRefused."""
+    async def stream(self, method: str, request: msgspec.Struct, timeout: float | None = None) -> AsyncGenerator[bytes, None]:
+        """A call that answers with a stream and ends with its reader; ``timeout``: seconds for all of it. Raises StageUnavailable or StageRefused."""
+        call = self.channel.unary_stream(f"/{SERVICE}/{method}")(msgspec.json.encode(request), timeout=timeout)
         try:
-            async for message in self.channel.unary_stream(f"/{SERVICE}/{method}")(msgspec.json.encode(request), timeout=timeout):
+            async for message in call:
                 yield message
         except grpc.aio.AioRpcError as error:
             raise translate(error, self.endpoint) from error
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         await self.channel.close()
+
+
+class StageClients:
+    """One channel to each stage for all jobs: two handshakes are not done anew for each. A channel that failed is given up with ``forget``."""
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[str, str], asyncio.Task[StageClient]] = {}
+
+    async def to(self, stop: RouteStop) -> StageClient:
+        """Connect to a stage on a route, or use the connection that there is. Raises StageUnavailable."""
+        key = stop.endpoint, stop.tls_cert_hash
+        known = self._clients.get(key)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            known = self._clients[key] = asyncio.create_task(StageClient.to(stop))
+        return await asyncio.shield(known)
+
+    def forget(self, stop: RouteStop) -> None:
+        """The next job connects anew; those that still use the channel go on with it."""
+        self._clients.pop((stop.endpoint, stop.tls_cert_hash), None)
+
+    async def close(self) -> None:
+        tasks = list(self._clients.values())
+        self._clients.clear()
+        for client in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(client, StageClient):
+                await client.close()
 
 
 def translate(error: grpc.aio.AioRpcError, endpoint: str) -> ProtocolError:

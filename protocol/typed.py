@@ -2,11 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
+from functools import cache, cached_property
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_type_hints
 
 import msgspec
 from eth_account import Account
-from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
 
 from protocol import BadSignature
@@ -31,6 +31,12 @@ class Domain:
     def fields(self) -> dict[str, Any]:
         return {"name": self.name, "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract}
 
+    @cached_property
+    def separator(self) -> bytes:
+        """EIP-712 ``domainSeparator``."""
+        kind = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+        return keccak(kind + keccak(self.name.encode()) + keccak(b"1") + _word("uint256", self.chain_id) + _word("address", self.contract))
+
 
 def receipts_domain(chain_id: int, commitment_log: str) -> Domain:
     """Domain of receipts, checkpoints, session offers and evidence requests."""
@@ -51,25 +57,28 @@ class TypedStruct:
     @classmethod
     def members(cls) -> list[dict[str, str]]:
         """The EIP-712 members in order."""
-        hints = get_type_hints(cls, include_extras=True)
-        return [{"name": camel(f.name), "type": get_args(hints[f.name])[1]} for f in dataclasses.fields(cls)]
+        return [{"name": name, "type": kind} for _, name, kind in cls._layout().members]
+
+    @classmethod
+    def _layout(cls) -> "Layout":
+        return _layout(cls)  # type: ignore[arg-type]  # mypy takes the hash of instances for the class's
 
     def message(self) -> dict[str, Any]:
         """Field values under their Solidity names."""
-        return {camel(f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: getattr(self, field) for field, name, _ in self._layout().members}
 
     def abi_tuple(self) -> tuple[object, ...]:
         """The values in the order of the contract's struct."""
         return tuple(self.message().values())
 
     def struct_hash(self) -> bytes:
-        """EIP-712 ``hashStruct``; it does not depend on the domain."""
-        return self._encode(Domain("", 0, "0x" + "00" * 20))[0]
+        """EIP-712 ``hashStruct``. Members are of types that take a word each, so there is nothing to nest."""
+        layout = self._layout()
+        return keccak(b"".join([layout.type_hash, *(_word(kind, getattr(self, field)) for field, _, kind in layout.members)]))
 
     def digest(self, domain: Domain) -> bytes:
         """The 32 bytes that are signed."""
-        body, header = self._encode(domain)
-        return keccak(b"\x19\x01" + header + body)
+        return keccak(b"\x19\x01" + domain.separator + self.struct_hash())
 
     def sign(self, domain: Domain, key: bytes) -> bytes:
         """65-byte secp256k1 signature (r, s, v)."""
@@ -95,17 +104,43 @@ class TypedStruct:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The inverse of ``to_json``. Raises ValueError naming the field."""
         values = {}
-        for field, member in zip(dataclasses.fields(cls), cls.members(), strict=True):
-            name, kind = member["name"], member["type"]
+        for field, name, kind in cls._layout().members:
             try:
-                values[field.name] = _from_json(kind, data[name])
+                values[field] = _from_json(kind, data[name])
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(f"{cls.TYPE_NAME}.{name}: {data.get(name)!r} is no {kind}") from error
         return cls(**values)
 
-    def _encode(self, domain: Domain) -> tuple[bytes, bytes]:
-        encoded = encode_typed_data(domain.fields(), {self.TYPE_NAME: self.members()}, self.message())
-        return encoded.body, encoded.header
+
+class Layout(NamedTuple):
+    """``members``: (field, Solidity name, Solidity type) each."""
+
+    members: tuple[tuple[str, str, str], ...]
+    type_hash: bytes
+
+
+@cache
+def _layout(struct: type[TypedStruct]) -> Layout:
+    hints = get_type_hints(struct, include_extras=True)
+    members = tuple((f.name, camel(f.name), get_args(hints[f.name])[1]) for f in dataclasses.fields(struct))
+    return Layout(members, keccak(f"{struct.TYPE_NAME}({','.join(f'{kind} {name}' for _, name, kind in members)})".encode()))
+
+
+def _word(kind: str, value: Any) -> bytes:
+    """A member's 32 bytes. Raises ValueError for what is none of its type."""
+    try:
+        if kind == "bytes32":
+            raw, size = bytes(value), 32
+        elif kind == "address":
+            raw, size = bytes.fromhex(value.removeprefix("0x")), 20
+        else:
+            size = int(kind.removeprefix("uint")) // 8
+            raw = value.to_bytes(size, "big")
+    except (AttributeError, OverflowError, TypeError) as error:
+        raise ValueError(f"{value!r} is no {kind}") from error
+    if len(raw) != size:
+        raise ValueError(f"{value!r} is no {kind}")
+    return raw.rjust(32, b"\0")
 
 
 class Signed(msgspec.Struct, frozen=True):

@@ -124,6 +124,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     if kept := sum(len(ledger.kept_receipts(batch_id)) for batch_id in ledger.kept_batches()):
         log.warning("verifiers may still ask for rows: be back before the draw window ends, or they count as withheld", receipts=kept)
     await listener.stop(grace=2)
+    await server.clients.close()
     ledger.close()
     lock.close()
 

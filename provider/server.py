@@ -18,7 +18,7 @@ from protocol.grammar import Grammar
 from protocol.receipts import RouteUpdate, SessionOffer
 from protocol.rows import TOKEN_DTYPE, prompt_root
 from protocol.sampling import SamplingParameters
-from protocol.stage_rpc import StageClient, StageUnavailable
+from protocol.stage_rpc import StageClients, StageUnavailable
 from protocol.typed import Signed
 from protocol.units import LayerRange
 from protocol.wire import (
@@ -80,6 +80,8 @@ class StageServer:
     kv_bytes: int
     model_dir: Path
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
+    clients: StageClients = field(default_factory=StageClients, init=False)
+    """To the stages behind this one."""
     draining: bool = field(default=False, init=False)
     """Takes no new sessions."""
     leaving: bool = field(default=False, init=False)
@@ -267,12 +269,11 @@ class StageServer:
         stop, out = session.after, session.out
         assert stop is not None
         try:
-            client = await StageClient.to(stop)
-            try:
-                await self._stream_on(session, stop, out, client.rows())
-            finally:
-                await client.close()
+            client = await self.clients.to(stop)
+            await self._stream_on(session, stop, out, client.rows())
         except (ProtocolError, ProviderError, ValueError, grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            if isinstance(error, (StageUnavailable, grpc.aio.AioRpcError)):
+                self.clients.forget(stop)
             words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
             session.fault = f"link to {stop.provider}: {words}"
             log.warning("link broken", job=session.offer.job_id.hex()[:16], reason=session.fault)

@@ -7,7 +7,7 @@ from eth_account import Account
 
 from api.routing import DEFAULT_WISH, StageOffer
 from api.summaries import Routing, Summaries, take
-from protocol.database import AsyncPool
+from protocol.database import AsyncPool, transaction
 from protocol.receipts import execution_class_id
 from protocol.routing import REASONS, RoutingSummary
 from protocol.typed import receipts_domain
@@ -75,7 +75,7 @@ async def test_summaries__not_handed_in__are_there_the_next_time(pool: AsyncPool
     summaries.note(MODEL, ROUTING)
     await summaries.put(pool, 1010)
     with pytest.raises(OSError, match="away"):
-        async with pool.connection() as connection:
+        async with transaction(pool) as connection:
             assert await take(connection, "g", 1011)
             raise OSError("the indexer is away")
     assert await taken(pool, 1012)

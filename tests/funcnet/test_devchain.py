@@ -49,6 +49,7 @@ def deploy_slow(web3: Web3) -> Any:
     return web3.eth.wait_for_transaction_receipt(web3.eth.send_transaction({"data": create, "gas": 1_000_000}))["contractAddress"]
 
 
+@pytest.mark.slow
 def test_devchain__killed_among_slow_blocks__has_the_block_of_every_transaction_that_its_accounts_know(supervisor: Supervisor, web3: Web3) -> None:
     slow = deploy_slow(web3)
     for _ in range(4):

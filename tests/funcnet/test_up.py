@@ -21,6 +21,8 @@ from funcnet.model import fetch
 from funcnet.processes import free_ports
 from tests.network.asking import extra
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 FUNCNET = str(BIN / "funcnet")
 MODEL = "smollm2-135m-instruct"

@@ -258,6 +258,7 @@ def test_wrong_seed__sampled_text__fails_by_its_tokens(model_dir: Path, stages: 
     assert verdicts(model_dir, replayers, job) == [Verdict.PASS, Verdict.PASS, Verdict.FAIL]
 
 
+@pytest.mark.slow
 def test_calibrate__few_runs__gives_wide_limits_of_the_right_size(model_dir: Path) -> None:
     """Fitted from other prompts in a few runs, the table lies near the one that is shipped."""
     table = {(entry.layers, entry.precision): entry for entry in read_tolerances(model_dir)}

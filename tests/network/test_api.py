@@ -89,6 +89,7 @@ def test_chat__several_at_once__each_gets_its_own_answer(network: Network, clien
         assert [len(answer["receipts"]) for answer in answers] == [3] * 4
 
 
+@pytest.mark.slow
 def test_chat__many_of_any_length__each_gets_the_text_that_it_gets_alone(network: Network, client: openai.OpenAI) -> None:
     """They share the stages' passes from step to step; one prompt comes in several frames, and one client goes away in the middle."""
     questions = [
@@ -463,6 +464,7 @@ async def test_evidence__payer__gets_its_own(network: Network) -> None:
     assert len(b"".join(messages[1:])) > 0
 
 
+@pytest.mark.slow
 async def test_client_gone__at_any_step__leaves_receipts_over_equal_counts(network: Network, client: openai.OpenAI) -> None:
     """A close that raced a step once signed 42 rows in and 41 out, for which an honest stage was convicted."""
     jobs = []

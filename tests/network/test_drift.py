@@ -12,6 +12,8 @@ from protocol.wire import VOLUNTARY
 from tests.network.asking import ask
 from verifier.drift import ALARM
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def distrusting(network: Network) -> Iterator[tuple[psycopg.Connection, str]]:

@@ -111,8 +111,8 @@ def conserved(network: Network) -> None:
 # The stage that is killed, the spare that takes over, and after how many chunks.
 KILLS = [
     ("provider-2", "spare", 1),
-    ("provider-2", "spare", 20),
-    ("provider-1", "spare-first", 20),
+    pytest.param("provider-2", "spare", 20, marks=pytest.mark.slow),
+    pytest.param("provider-1", "spare-first", 20, marks=pytest.mark.slow),
     ("provider-3", "spare-last", 20),
 ]
 
@@ -145,6 +145,7 @@ def test_provider__killed_in_mid_stream__a_spare_takes_over_and_the_text_is_the_
     assert int(job["charged"]) == sum(receipt.amount for receipt in receipts_of(job))
 
 
+@pytest.mark.slow
 def test_provider__lies_about_its_roots__both_sides_of_the_link_are_replaced_and_the_text_is_the_same(
     network: Network, client: openai.OpenAI, story: list[int]
 ) -> None:
@@ -170,6 +171,7 @@ def test_provider__lies_about_its_roots__both_sides_of_the_link_are_replaced_and
     conserved(network)
 
 
+@pytest.mark.slow
 def test_provider__hangs_in_mid_stream__a_spare_takes_over_and_the_old_one_is_fenced(
     network: Network, client: openai.OpenAI, story: list[int]
 ) -> None:
@@ -182,6 +184,7 @@ def test_provider__hangs_in_mid_stream__a_spare_takes_over_and_the_old_one_is_fe
         wait_served_by(network, client, "provider-2")
 
 
+@pytest.mark.slow
 def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_rest_over_and_is_paid_before_it_goes(
     network: Network, client: openai.OpenAI
 ) -> None:
@@ -205,6 +208,7 @@ def test_provider__asked_to_end_in_mid_stream__finishes_what_it_can__hands_the_r
     wait_served_by(network, client, "provider-2")
 
 
+@pytest.mark.slow
 def test_provider__killed_while_idle__the_next_job_goes_to_the_spare(network: Network, client: openai.OpenAI) -> None:
     network.supervisor.kill("provider-2")
     try:
@@ -329,6 +333,7 @@ class Load:
         self._thread.join()
 
 
+@pytest.mark.slow
 def test_parts__killed_one_after_another_under_load__serving_goes_on_and_all_jobs_are_verified(network: Network, client: openai.OpenAI) -> None:
     with Load(client) as load:
         for name in ("indexer", "verifier-1", "verifier-1-worker", "chain"):

@@ -24,8 +24,9 @@ def second(network: Network) -> Iterator[str]:
         network.wait(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 200, 30, "the second gateway")
         yield url
     finally:
-        network.supervisor.stop("gateway-2")
-        del network.supervisor.processes["gateway-2"]
+        if "gateway-2" in network.supervisor.processes:
+            network.supervisor.stop("gateway-2")
+            del network.supervisor.processes["gateway-2"]
 
 
 def client_of(url: str, key: str) -> openai.OpenAI:
@@ -70,6 +71,7 @@ def test_gateways__one_killed_in_mid_stream__the_other_settles_what_it_left(netw
     chunks = [json.loads(line.removeprefix(b"data: ")) for line in (next(lines) for _ in range(16)) if line]
     job_id = chunks[0]["id"].removeprefix("chatcmpl-")
     network.supervisor.kill("gateway-2")
+    del network.supervisor.processes["gateway-2"]  # nobody is to start it again
 
     def settled() -> dict[str, Any] | None:
         headers = {"authorization": f"Bearer {key}"}

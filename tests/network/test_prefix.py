@@ -71,6 +71,7 @@ def test_second_turn__of_another_payer__begins_from_nothing(network: Network, cl
     assert [receipt.cached_count for receipt in receipts_of(extra(answer))] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_second_turn__a_stage_has_dropped_the_rows__they_are_run_again(network: Network, client: openai.OpenAI) -> None:
     messages, first = first_turn(client)
     (middle_rows(network, first) / "meta.json").rename(middle_rows(network, first) / "moved")
@@ -79,6 +80,7 @@ def test_second_turn__a_stage_has_dropped_the_rows__they_are_run_again(network: 
     assert extra(answer)["token_ids"] == reference(network, 8, messages)["tokens"]
 
 
+@pytest.mark.slow
 def test_second_turn__a_stage_has_other_rows_than_its_neighbour__all_begin_anew(network: Network, client: openai.OpenAI) -> None:
     network.restart_provider("provider-2", adversary="other-prefix")
     try:

@@ -20,6 +20,8 @@ from protocol.plants import Answer, Plant
 from tests.brokers import broker
 from tests.network.asking import ask, extra, payer_of_its_own
 
+pytestmark = pytest.mark.slow
+
 KINDS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_LAZY", "passes-all").split(",")]
 SAYS = {"honest": Answer.FOUND, "passes-all": Answer.PASSED, "copies": Answer.PASSED, "skips": Answer.SILENT, "decides-nothing": Answer.UNDECIDED}
 BROKER = os.environ.get("FUNCNET_TEST_BROKER", "redis")

@@ -21,6 +21,8 @@ from protocol.receipts import StageReceipt
 from protocol.units import FUNC
 from tests.network.asking import ask, extra
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [tuple(pair.split("+")) for pair in os.environ.get("FUNCNET_ADVERSARIES", "other-list+kv-int8-past").split(",")]
 FIRST, LAST = "spare-first", "spare-last"
 VERDICT_SECONDS, UNJAIL_SECONDS = 240, 20

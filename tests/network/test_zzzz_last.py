@@ -55,6 +55,7 @@ def test_accuser__of_honest_work__loses_its_bond_to_the_accused(network: Network
     assert shown["false_accusation_rate"] > 0
 
 
+@pytest.mark.slow
 def test_two_receipts_of_one_number__convict_by_themselves(network: Network) -> None:
     chain, cheat = network.chain, network.address("provider-3")
     start_ends(network)

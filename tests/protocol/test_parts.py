@@ -1,17 +1,20 @@
 """Units, structures, keystores, settings, frames, duties: each with its bad input."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
 
 from protocol import BadSignature, KeystoreError, SettingsError
 from protocol.duties import DutyOpening, DutyResult, is_drawn
 from protocol.keystore import LIGHT_SCRYPT_N, create_keystore, read_account, read_keystore
-from protocol.receipts import StageReceipt, Voucher, job_cost
+from protocol.receipts import RouteUpdate, StageReceipt, Voucher, job_cost
 from protocol.settings import GatewaySettings, ProviderSettings
-from protocol.typed import Signed, settlement_domain
+from protocol.typed import Signed, TypedStruct, receipts_domain, settlement_domain
 from protocol.units import FUNC, LayerRange, format_func
 from protocol.vectors import counted
 from protocol.wire import Frame, Kind
@@ -155,3 +158,18 @@ def test_duty_opening__as_json__is_the_same_again_and_finds_a_result() -> None:
     assert opening.find(b.provider, 3) is None
     with pytest.raises(ValueError, match="MAYBE"):
         DutyResult(a.provider, 0, 1, "MAYBE", bytes(32), bytes(32)).encode()
+
+
+@pytest.mark.parametrize("struct", TypedStruct.__subclasses__(), ids=lambda struct: struct.TYPE_NAME)
+def test_typed__each_structure__hashes_as_eth_account_does(struct: type[TypedStruct]) -> None:
+    domain = receipts_domain(31337, "0x" + "1f" * 20)
+    value = counted(struct, 3)
+    expected = encode_typed_data(domain.fields(), {struct.TYPE_NAME: struct.members()}, value.message())
+    assert value.struct_hash() == expected.body
+    assert value.digest(domain) == keccak(b"\x19\x01" + expected.header + expected.body)
+
+
+@pytest.mark.parametrize("change", [{"epoch": -1}, {"epoch": 2**64}, {"route_hash": b"short"}, {"job_id": b"x" * 33}, {"epoch": "1"}])
+def test_typed__value_out_of_its_type__is_not_hashed(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        replace(counted(RouteUpdate, 1), **change).struct_hash()

@@ -103,3 +103,14 @@ def test_logprobs__of_token_and_likeliest__are_torchs_log_softmax(count: int) ->
     assert found.chosen == pytest.approx(float(expected[3]))
     assert [token for token, _ in found.top] == best.indices.tolist()
     assert [logprob for _, logprob in found.top] == pytest.approx(best.values.tolist())
+
+
+@pytest.mark.parametrize("digits", [0, 1, 6])
+def test_kept_set__many_ties_and_signs__orders_them_as_a_stable_sort_does(digits: int) -> None:
+    source = np.random.default_rng(digits)
+    scores = source.normal(size=3000).astype(np.float32).round(digits)
+    scores[source.integers(0, 3000, 40)] = -np.inf
+    scores[source.integers(0, 3000, 40)] = -0.0
+    order = np.argsort(-scores, kind="stable")
+    for top_k in (1, 7, 500, 2999):
+        assert set(np.flatnonzero(kept_set(scores, SamplingParameters(top_k=top_k)))) == set(order[:top_k].tolist())

@@ -23,6 +23,7 @@ def replayer(model_dir: Path, table: Sequence[StageTolerance]) -> Replayer:
     return Replayer(model_dir, table)
 
 
+@pytest.mark.slow
 def test_reproduces__the_shipped_table__yes(replayer: Replayer, table: list[StageTolerance]) -> None:
     assert {entry.precision for entry in table} >= {"float32", "bfloat16"}
     assert reproduces(replayer, table)

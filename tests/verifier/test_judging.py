@@ -52,6 +52,7 @@ def test_dispute__of_a_found_lie__waits_until_nobody_can_copy_from_it(small: Net
             judging(waits=True).open_disputes()
 
 
+@pytest.mark.slow
 def test_round_without_quorum__costs_the_absent_their_pay_and_nobody_else(small: Network, tmp_path: Path) -> None:
     migrate(small.database_url, "verifier")
     chain = small.chain
