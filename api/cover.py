@@ -100,7 +100,8 @@ class Cover:
     def _allocate_now(self) -> None:
         """Give each provider of a listed model its allocation, as far as the bond goes."""
         gateway = self.account.address
-        providers = {view[0] for model_id in self._model_ids() for view in self.chain.call("ProviderRegistry", "offersFor", model_id)}
+        # Refreshed here, so that no job waits for the node.
+        providers = {offer.stop.provider for model_id in self._model_ids() for offer in self.router.refresh(model_id)}
         for provider in sorted(providers):
             if self.chain.call("PaymentEscrow", "allocationOf", gateway, provider) >= ALLOCATION // 2:
                 self.router.backed.add(provider)

@@ -126,7 +126,7 @@ class Pipeline:
 
     async def open(self, route: Sequence[StageOffer]) -> None:
         """Open a session at every stage. Raises StageFailed naming the provider that would not."""
-        self._expires_at = await asyncio.to_thread(self.router.clock) + OFFER_SECONDS
+        self._expires_at = await asyncio.to_thread(self.chain.clock) + OFFER_SECONDS
         self._class = route[0].execution_class
         await self._open_all(route)
 

@@ -21,7 +21,7 @@ from protocol.wire import AttachRequest, RouteStop, SessionProgress
 log = structlog.get_logger()
 
 NO_LOAD: Mapping[str, int] = MappingProxyType({})
-FRESH_SECONDS = 2.0
+FRESH_SECONDS = 3.0
 COOLDOWN_SECONDS = 3.0
 
 
@@ -128,29 +128,26 @@ class Router:
     """Providers to which this gateway has allocated bond; others would refuse its sessions."""
     clients: StageClients = field(default_factory=StageClients)
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
-    _clock: tuple[float, int] = (-FRESH_SECONDS, 0)
     resting: dict[str, float] = field(default_factory=dict)
     """Providers that failed, with the time before which nobody asks whether they are back."""
 
     def offers(self, model_id: bytes) -> list[StageOffer]:
-        """All offers of a model by providers that may be given work. Blocks on the node at most every few seconds."""
+        """All offers of a model by providers that may be given work. Blocks on the node where nobody has refreshed them for a few seconds."""
         looked, offers = self._offers.get(model_id, (-FRESH_SECONDS, []))
         if time.monotonic() - looked > FRESH_SECONDS:
             try:
-                answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
+                return self.refresh(model_id)
             except Unavailable:
                 if not offers:
-                    raise
-                return offers  # serving goes on while the node is away
-            offers = [_stage_offer(entry) for entry in struct_list("ProviderRegistry", "offersFor", answers)]
-            self._offers[model_id] = (time.monotonic(), offers)
+                    raise  # else serving goes on while the node is away
         return offers
 
-    def clock(self) -> int:
-        """The chain's time, as it was a few seconds ago at most. May block on the node."""
-        if time.monotonic() - self._clock[0] > FRESH_SECONDS:
-            self._clock = time.monotonic(), self.chain.clock()
-        return self._clock[1]
+    def refresh(self, model_id: bytes) -> list[StageOffer]:
+        """Read a model's offers. Blocks on the node. Raises Unavailable."""
+        answers = self.chain.call("ProviderRegistry", "offersFor", model_id)
+        offers = [_stage_offer(entry) for entry in struct_list("ProviderRegistry", "offersFor", answers)]
+        self._offers[model_id] = (time.monotonic(), offers)
+        return offers
 
     def known(self, model_id: bytes) -> list[StageOffer]:
         """All offers of a model as last read."""

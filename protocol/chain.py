@@ -21,6 +21,7 @@ from web3 import HTTPProvider, Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.exceptions import BlockNotFound, ContractLogicError, TimeExhausted
+from web3.types import RPCEndpoint
 
 from protocol import Reverted, SettingsError, Unavailable
 from protocol.typed import Domain, receipts_domain, settlement_domain
@@ -94,7 +95,9 @@ class Chain:
     def __init__(self, rpc_url: str, deployment: Deployment) -> None:
         self.rpc_url = rpc_url
         self.deployment = deployment
-        self.web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 20}))
+        # web3 asks for the chain's id before each call, and needs to once.
+        once = {RPCEndpoint("eth_chainId")}
+        self.web3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 20}, cache_allowed_requests=True, cacheable_requests=once))
         self.web3.codec = text_codec()
         self.contracts: dict[str, Contract] = {
             name: self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi(name)) for name, address in deployment.addresses.items()
