@@ -25,6 +25,7 @@ from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
 from api.account import Account, Dollars
 from api.administration import Administration
 from api.anchors import Anchors
+from api.batches import Batches
 from api.budget import Budget, LegKey
 from api.completions import Completions
 from api.cover import Cover
@@ -73,13 +74,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     idempotency, dollars = Idempotency(pool), Dollars(settings.usd_per_func)
     watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, peers, sweeps)
+    completions = Completions(jobs, models, limits, cover, idempotency)
+    batches = Batches(pool, keys, completions, peers)
+    sweeps.append(batches.sweep)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open()
         await models.restore()
         await peers.beat()
-        tasks = [asyncio.create_task(part.run()) for part in (peers, cover, settler, watch)]
+        tasks = [asyncio.create_task(part.run()) for part in (peers, cover, settler, watch, batches)]
         yield
         for task in tasks:
             task.cancel()
@@ -144,7 +148,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             raise NoSuchModel(f"no job {job_id} of this payer", code="no_such_job")
         return await _told(job, await cover.verification(job_id), anchors)
 
-    app.include_router(Completions(jobs, models, limits, cover, idempotency).routes(caller))
+    app.include_router(completions.routes(caller))
+    app.include_router(batches.routes(caller))
     dollars = Dollars(settings.usd_per_func)
     managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)
     app.include_router(Administration(keys, managers, Sponsorships(pool, keys), cover, limits).routes())

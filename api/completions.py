@@ -19,7 +19,6 @@ from api.models import Models
 from api.pipeline import StageFailed
 from api.shapes import ChatShape, ResponseShape, Shape, TextShape
 from api.text import TextModel
-from api.tools import ToolsOfModel
 
 T = TypeVar("T")
 LOOK_SECONDS = 0.2
@@ -41,29 +40,28 @@ class Completions:
 
         @router.post("/v1/chat/completions")
         async def chat(http: Request, request: schema.ChatRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model = self.models.named(request.model, key.models)
-            tools = request.tools_for(model)
-            shape = ChatShape(request.with_usage, tools)
-            return await self._answer(http, request, key, model, lambda: asked([m.plain() for m in request.messages], request, model, tools), shape)
+            return await self._answer(http, request, key)
 
         @router.post("/v1/completions")
         async def text(http: Request, request: schema.TextRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model = self.models.named(request.model, key.models)
-            shape = TextShape(request.with_usage)
-            return await self._answer(http, request, key, model, lambda: Asked(model.encode(request.one_prompt()), request.schema_text), shape)
+            return await self._answer(http, request, key)
 
         @router.post("/v1/responses")
         async def respond(http: Request, request: schema.ResponsesRequest, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            model = self.models.named(request.model, key.models)
-            tools = request.tools_for(model)
-            shape = ResponseShape(request, tools)
-            return await self._answer(http, request, key, model, lambda: asked(request.messages(), request, model, tools), shape)
+            return await self._answer(http, request, key)
 
         return router
 
-    async def _answer(
-        self, http: Request, request: schema.SamplingRequest, key: ApiKey, model: TextModel, prompt: Callable[[], Asked], shape: Shape
-    ) -> Response:
+    async def in_bulk(self, key: ApiKey, request: schema.SamplingRequest) -> dict[str, Any]:
+        """A whole answer, of stages that let others go first, at their share for such work. Raises ApiError."""
+        model = self.models.named(request.model, key.models)
+        shape, prompt = _laid_out_as(request, model)
+        (begun,) = await self._begin_all(key, model, await asyncio.to_thread(prompt), request, bulk=True)
+        return shape.whole([begun.job], [await self._rest(begun)])
+
+    async def _answer(self, http: Request, request: schema.SamplingRequest, key: ApiKey) -> Response:
+        model = self.models.named(request.model, key.models)
+        shape, prompt = _laid_out_as(request, model)
         left, slot = await self.limits.take(key.id, key.requests_per_minute), None
         if (name := http.headers.get("idempotency-key")) is not None:
             found = await self.idempotency.begin(key.id, name, http.url.path.encode() + await http.body())
@@ -71,7 +69,8 @@ class Completions:
                 return Response(found.body, media_type=found.media, headers={**left, "idempotent-replayed": "true"})
             slot = found
         try:
-            begun = await while_connected(http, self._begin_all(key, model, prompt(), request))
+            # Of a long conversation the template and the tokenizer make seconds of work.
+            begun = await while_connected(http, self._begin_all(key, model, await asyncio.to_thread(prompt), request))
             if request.stream:
                 events = self._events(begun, shape, slot)
                 return StreamingResponse(events, media_type="text/event-stream", headers={**left, "cache-control": "no-store"})
@@ -85,25 +84,25 @@ class Completions:
                 await asyncio.shield(slot.forget())
             raise
 
-    async def _begin_all(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> list[Begun]:
+    async def _begin_all(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest, bulk: bool = False) -> list[Begun]:
         """A job for each choice."""
-        first = await self._begin(key, model, asked, request)
+        first = await self._begin(key, model, asked, request, bulk)
         begun = [first]
         try:
             for index in range(1, request.n):
-                begun.append(await self.jobs.begin(key, model, asked, request, index))
+                begun.append(await self.jobs.begin(key, model, asked, request, index, bulk))
         except BaseException:
             for one in begun:
                 await one.rest.aclose()
             raise
         return begun
 
-    async def _begin(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> Begun:
+    async def _begin(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest, bulk: bool) -> Begun:
         try:
-            return await self.jobs.begin(key, model, asked, request)
+            return await self.jobs.begin(key, model, asked, request, bulk=bulk)
         except NoCredit:
             await self.cover.refresh_credit(key.payer)
-            return await self.jobs.begin(key, model, asked, request)
+            return await self.jobs.begin(key, model, asked, request, bulk=bulk)
 
     async def _rest(self, begun: Begun) -> str:
         """All of the text. Raises NoRoute where a stage broke off."""
@@ -142,11 +141,21 @@ class Completions:
             yield event
 
 
-def asked(messages: list[dict[str, Any]], request: schema.SamplingRequest, model: TextModel, tools: ToolsOfModel | None) -> Asked:
-    """A conversation as the model takes it. Raises BadRequest."""
-    if tools is None:
-        return Asked(model.encode_chat(messages), request.schema_text)
-    return Asked(model.encode_chat(*tools.lay_out(messages)), tools.grammar(request.schema_text))
+def _laid_out_as(request: schema.SamplingRequest, model: TextModel) -> tuple[Shape, Callable[[], Asked]]:
+    """How the answer is laid out, and what makes the prompt, which raises BadRequest."""
+    if isinstance(request, schema.TextRequest):
+        return TextShape(request.with_usage), lambda: Asked(model.encode(request.one_prompt()), request.schema_text)
+    assert isinstance(request, schema.ChatRequest | schema.ResponsesRequest)
+    tools = request.tools_for(model)
+    shape = ChatShape(request.with_usage, tools) if isinstance(request, schema.ChatRequest) else ResponseShape(request, tools)
+
+    def prompt() -> Asked:
+        messages = request.conversation()
+        if tools is None:
+            return Asked(model.encode_chat(messages), request.schema_text)
+        return Asked(model.encode_chat(*tools.lay_out(messages)), tools.grammar(request.schema_text))
+
+    return shape, prompt
 
 
 async def merged(begun: list[Begun]) -> AsyncGenerator[tuple[Job, str | StageFailed], None]:

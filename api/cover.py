@@ -28,6 +28,8 @@ log = structlog.get_logger()
 ALLOCATION = 100 * FUNC
 """Bond for each provider that serves a listed model: what may be promised to it between two redemptions."""
 PAUSE_SECONDS = 1.0
+ASK_SECONDS = 10
+"""Between two questions to each provider at which share of its prices it takes bulk work."""
 Work = Callable[[], Awaitable[None]]
 UNKNOWN_PROVIDER = "0x0000000000000000000000000000000000000000"
 
@@ -48,6 +50,7 @@ class Cover:
     sweeps: Sequence[Work] = ()
     """Of tables that would grow."""
     _summarised: int = 0
+    _asked: int = 0
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
@@ -61,6 +64,9 @@ class Cover:
                     self.models.restore,
                     partial(self.summaries.put, self.pool, now),
                 ]
+                if now > self._asked + ASK_SECONDS:
+                    self._asked = now
+                    works.append(self.router.ask_percents)
                 if self.peers.leads:
                     works += [partial(self._hand_in, http), partial(self._summarise, http, now), *self.sweeps]
                 for work in works:

@@ -71,6 +71,7 @@ def _checksum(body: str) -> str:
 NO_POLICY = Policy()
 OVER = "(period_seconds IS NOT NULL AND now() >= period_start + make_interval(secs => period_seconds))"
 """Whether a key's budget period is over, so that the next begins with whatever it does next."""
+HELD = "SELECT k.id, payer, models, most_input, most_output, requests_per_minute, revoked_at, expires_at < now() AS expired"
 SHOWN = f"""
 SELECT id, name, payer, budget::text, period_seconds, spent::text, reserved::text, models, most_input::text, most_output::text, requests_per_minute,
        sponsorship_id, expires_at, revoked_at IS NOT NULL AS revoked, created_at,
@@ -138,15 +139,22 @@ class KeyStore:
             raise WrongKey(f"{key[:11]}... is no well-formed key; it may be cut off or mistyped", code="invalid_api_key")
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT k.id, payer, models, most_input, most_output, requests_per_minute, revoked_at, expires_at < now() AS expired, "
-                "until < now() AS replaced FROM api.secret s JOIN api.key k ON k.id = s.key_id WHERE s.hash = %s",
+                f"{HELD}, until < now() AS replaced FROM api.secret s JOIN api.key k ON k.id = s.key_id WHERE s.hash = %s".encode(),
                 (key_hash(key, self.pepper),),
             )
             row = await cursor.fetchone()
         if row is None or row["revoked_at"] is not None or row["expired"] or row["replaced"]:
             raise WrongKey(f"the key {key[:11]}... {_refused(row)}; make a new one with `funcnet key create`", code="invalid_api_key")
-        most_input, most_output = (None if row[name] is None else int(row[name]) for name in ("most_input", "most_output"))
-        return ApiKey(row["id"], row["payer"], row["models"], most_input, most_output, row["requests_per_minute"])
+        return _held(row)
+
+    async def by_id(self, key_id: str) -> ApiKey:
+        """As if its holder had sent it. Raises WrongKey where it is not good any more."""
+        query = f"{HELD} FROM api.key k WHERE k.id = %s"
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute(query.encode(), (key_id,))).fetchone()
+        if row is None or row["revoked_at"] is not None or row["expired"]:
+            raise WrongKey(f"the key {key_id} {_refused(row)}", code="invalid_api_key")
+        return _held(row)
 
     async def revoke(self, key_id: str) -> bool:
         async with self.pool.connection() as connection:
@@ -169,6 +177,11 @@ class KeyStore:
         if row is None:
             raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
         return shown(row)
+
+
+def _held(row: Row) -> ApiKey:
+    most_input, most_output = (None if row[name] is None else int(row[name]) for name in ("most_input", "most_output"))
+    return ApiKey(row["id"], row["payer"], row["models"], most_input, most_output, row["requests_per_minute"])
 
 
 def shown(row: Row) -> dict[str, Any]:

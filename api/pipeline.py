@@ -207,7 +207,8 @@ class Pipeline:
         # Only the ends of the pipeline see the token ids; those between see hidden states alone.
         at_an_end = stop.first_layer == spec.layers.first or stop.end_layer == spec.layers.end
         signed = Signed.of(offer, offer.sign(domain, bytes(self.account.key)))
-        request = OpenRequest(signed, stops, msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else [], spec.logprobs)
+        sampling, tokens = msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else []
+        request = OpenRequest(signed, stops, sampling, tokens, spec.logprobs, spec.wish.bulk)
         key = LegKey(spec.name, stop.provider, self._epoch)
         if self._epoch:
             await self.budget.reserve_more(spec.name, offer.most)

@@ -1,5 +1,7 @@
 """Choose the stages for a job: the cheapest chain of offers that covers all layers, and of equal ones the least busy."""
 
+import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,11 +14,11 @@ import structlog
 from api import NoRoute
 from protocol import Unavailable
 from protocol.chain import Chain, struct_list
-from protocol.receipts import execution_class_id, job_cost
+from protocol.receipts import bulk_price, execution_class_id, job_cost
 from protocol.stage_rpc import StageClient, StageClients, StageRefused, StageUnavailable
 from protocol.typed import ZERO32
 from protocol.units import LayerRange, format_func
-from protocol.wire import AttachRequest, RouteStop, SessionProgress
+from protocol.wire import AttachRequest, RouteStop, SessionProgress, StageStatus, StatusRequest
 
 log = structlog.get_logger()
 
@@ -39,6 +41,16 @@ class StageOffer:
     def layers(self) -> LayerRange:
         return LayerRange(self.stop.first_layer, self.stop.end_layer)
 
+    def at(self, percent: int) -> "StageOffer":
+        """The same at a share of its prices."""
+        return StageOffer(
+            self.stop,
+            self.execution_class,
+            bulk_price(self.input_price, percent),
+            bulk_price(self.cached_price, percent),
+            bulk_price(self.output_price, percent),
+        )
+
     def cost(self, prompt: int, completion: int, cached: int = 0) -> int:
         return job_cost(prompt, cached, completion, self.input_price, self.cached_price, self.output_price)
 
@@ -60,6 +72,8 @@ class Wish:
     sort: Sort = "price"
     most_input: int | None = None
     most_output: int | None = None
+    bulk: bool = False
+    """Work that may wait, at the providers' share for such."""
 
     def admits(self, provider: str) -> bool:
         return provider not in self.ignore and (self.only is None or provider in self.only)
@@ -126,6 +140,8 @@ class Router:
     """How many jobs this gateway has at each provider now."""
     backed: set[str] = field(default_factory=set)
     """Providers to which this gateway has allocated bond; others would refuse its sessions."""
+    bulk_percent: dict[str, int] = field(default_factory=dict)
+    """Share of its prices at which a provider takes bulk work, where it said one."""
     clients: StageClients = field(default_factory=StageClients)
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
@@ -198,7 +214,19 @@ class Router:
 
     def _usable(self, model_id: bytes, wish: Wish, passed_over: Collection[str] = ()) -> list[StageOffer]:
         providers = self.backed - self.resting.keys() - set(passed_over)
-        return [offer for offer in self._in_class(model_id, wish) if offer.stop.provider in providers and wish.admits(offer.stop.provider)]
+        usable = [offer for offer in self._in_class(model_id, wish) if offer.stop.provider in providers and wish.admits(offer.stop.provider)]
+        return [offer.at(self.bulk_percent.get(offer.stop.provider, 100)) for offer in usable] if wish.bulk else usable
+
+    async def ask_percents(self) -> None:
+        """Ask providers at which share of their prices they take bulk work; of one that does not answer the last word counts."""
+        stops = {offer.stop.provider: offer.stop for _, offers in self._offers.values() for offer in offers if offer.stop.provider in self.backed}
+
+        async def ask(stop: RouteStop) -> None:
+            with contextlib.suppress(StageUnavailable, StageRefused):
+                client = await self.clients.to(stop)
+                self.bulk_percent[stop.provider] = (await client.call("Status", StatusRequest(), StageStatus, timeout=5)).bulk_percent
+
+        await asyncio.gather(*(ask(stop) for provider, stop in stops.items() if provider not in self.resting))
 
     def failed(self, provider: str) -> None:
         """Pass the provider over until ``revive`` finds it back."""

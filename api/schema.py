@@ -270,6 +270,10 @@ class ChatRequest(SamplingRequest):
             raise BadRequest("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
         return self
 
+    def conversation(self) -> list[dict[str, Any]]:
+        """As the chat template takes it."""
+        return [message.plain() for message in self.messages]
+
     def tools_for(self, model: TextModel) -> ToolsOfModel | None:
         """None where nothing may be called. Raises BadRequest."""
         named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
@@ -400,7 +404,7 @@ class ResponsesRequest(SamplingRequest):
         functions = [] if self.tool_choice == "none" else [tool.plain() for tool in self.tools]
         return _tools(model, functions, named, self.tool_choice == "required", self.parallel_tool_calls)
 
-    def messages(self) -> list[dict[str, Any]]:
+    def conversation(self) -> list[dict[str, Any]]:
         """The conversation as the chat template takes it."""
         told: list[dict[str, Any]] = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
         for item in [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input:

@@ -232,6 +232,11 @@ def wire_dtype_of(class_name: str) -> str:
     return precision_of(class_name).partition("+")[0]
 
 
+def bulk_price(price: int, percent: int) -> int:
+    """What a price comes to for bulk work at this share of it."""
+    return price * percent // 100
+
+
 def job_cost(prompt: int, cached: int, completion: int, input_price: int, cached_price: int, output_price: int) -> Wei:
     """Wei for one stage's part of a job; prices are per million tokens. Rounds down, against the provider who claims it."""
     total = (prompt - cached) * input_price + cached * cached_price + completion * output_price

@@ -85,6 +85,9 @@ class ProviderSettings(NetworkSettings):
     threads: int = Field(1, ge=1, description="threads of the compute process")
     kv_bytes: int = Field(2_000_000_000, ge=1, description="bytes of KV cache at most; a session is refused where its longest answer would not fit")
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
+    bulk_percent: int = Field(
+        50, ge=0, le=100, description="percent of its prices at which bulk work is taken, which waits while others are served; 100 for no rebate"
+    )
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
     drain_seconds: float = Field(30.0, ge=0, description="how long open sessions may go on once the agent is asked to end")
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for `provider-agent why`")

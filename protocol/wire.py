@@ -81,13 +81,15 @@ class RouteStop(msgspec.Struct, frozen=True):
 
 class OpenRequest(msgspec.Struct, frozen=True):
     """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last; ``logprobs``: how many of the likeliest
-    tokens the last one is to name with each token, NO_LOGPROBS for none and no probability either."""
+    tokens the last one is to name with each token, NO_LOGPROBS for none and no probability either; ``bulk``: work that others may be served before,
+    at the stage's share for such work."""
 
     offer: Signed
     route: list[RouteStop]
     sampling: dict[str, Any]
     prompt: list[TokenId]
     logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MOST_LOGPROBS)] = NO_LOGPROBS
+    bulk: bool = False
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -119,11 +121,12 @@ class StatusRequest(msgspec.Struct, frozen=True):
 
 
 class StageStatus(msgspec.Struct, frozen=True):
-    """``kv_reserved`` of ``kv_bytes``: what the open sessions may come to."""
+    """``kv_reserved`` of ``kv_bytes``: what the open sessions may come to; ``bulk_percent``: the share of its prices at which it takes bulk work."""
 
     sessions: int
     kv_reserved: int
     kv_bytes: int
+    bulk_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 100
 
 
 class RelinkRequest(msgspec.Struct, frozen=True):

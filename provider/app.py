@@ -80,7 +80,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         evidence=evidence,
         ledger=ledger,
         backing=backing,
-        pricing=Pricing(chain, settings.owner),
+        pricing=Pricing(chain, settings.owner, settings.bulk_percent),
         showing=Showing(evidence, EvidenceAccess(chain, ledger, settings.owner, disputes), ledger, settings.layer_range),
         closing=Closing(signer, evidence, ledger, backing, settings.layer_range.first, row_bytes),
         planting=planting,

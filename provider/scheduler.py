@@ -16,6 +16,8 @@ T = TypeVar("T")
 PROMPT_ROWS = FRAME_ROWS
 """Rows of prompts in a pass, beside those of all sessions that decode: several short prompts, or one frame of a long one."""
 
+BULK_SECONDS = 0.5
+"""How long a step of bulk work lets others go before it."""
 GAP_SECONDS, GATHER_SECONDS = 0.003, 0.02
 """How long a pass waits for the next step, and for all of them; where one session is open it waits for nobody."""
 
@@ -28,6 +30,8 @@ class Step:
     rows: torch.Tensor
     finish: Callable[[StageOutput], Any]
     done: "asyncio.Future[Any]"
+    bulk: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -41,9 +45,10 @@ class Scheduler:
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "compute"))
     _loop: "asyncio.Task[None] | None" = None
 
-    async def run(self, session: SessionState, rows: torch.Tensor, finish: Callable[[StageOutput], T]) -> T:
-        """Append rows to a session in the next pass that has room. Raises what the pass or ``finish`` raises."""
-        step = Step(session, rows, finish, asyncio.get_running_loop().create_future())
+    async def run(self, session: SessionState, rows: torch.Tensor, finish: Callable[[StageOutput], T], bulk: bool = False) -> T:
+        """Append rows to a session in the next pass that has room; ``bulk``: and while nobody else waits. Raises what the pass or ``finish``
+        raises."""
+        step = Step(session, rows, finish, asyncio.get_running_loop().create_future(), bulk)
         self.waiting.append(step)
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._work())
@@ -74,11 +79,14 @@ class Scheduler:
         return bool(self.waiting)
 
     def _next_batch(self) -> list[Step]:
-        """All single rows, since somebody waits for each; then frames of prompts in the order in which they came. The first of them always fits."""
+        """All single rows, since somebody waits for each; then frames of prompts in the order in which they came. The first of them always fits.
+        Bulk work has its turn where nobody else waits, or it has waited long enough."""
         self.waiting = [step for step in self.waiting if not step.done.cancelled()]
-        batch = [step for step in self.waiting if len(step.rows) == 1]
+        others, late = any(not step.bulk for step in self.waiting), time.monotonic() - BULK_SECONDS
+        ready = [step for step in self.waiting if not step.bulk or not others or step.since < late]
+        batch = [step for step in ready if len(step.rows) == 1]
         room = PROMPT_ROWS
-        for step in self.waiting:
+        for step in ready:
             if 1 < len(step.rows) <= room:
                 batch.append(step)
                 room -= len(step.rows)

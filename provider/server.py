@@ -59,6 +59,8 @@ IDLE_SECONDS = 120
 HAND_OVER_SECONDS = 10
 """How long a gateway may take to put others in the place of a stage that leaves, and to close its sessions."""
 MAX_SESSIONS = 64
+MAX_BULK_SESSIONS = 32
+"""Open sessions of any kind, from which on bulk work is refused: the rest is kept for others."""
 
 
 @dataclass
@@ -118,7 +120,7 @@ class StageServer:
         kept = self.prefixes.of(offer)
         grammar = await asyncio.to_thread(self._grammar, request, offer, sampling)
         self.evidence.require_room()
-        await asyncio.to_thread(self.pricing.require, offer)
+        await asyncio.to_thread(self.pricing.require, offer, request.bulk)
         await self.backing.require(offer)
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         if not await asyncio.to_thread(self.ledger.begin_session, folder.name):
@@ -191,6 +193,7 @@ class StageServer:
             "the session is open already": offer.job_id in self.sessions,
             f"the session may need {needed} bytes of KV cache, {reserved} of {self.kv_bytes} are taken": reserved + needed > self.kv_bytes,
             f"{MAX_SESSIONS} sessions are open, which is the limit": len(self.sessions) >= MAX_SESSIONS,
+            f"{len(self.sessions)} sessions are open, too many for bulk work": request.bulk and len(self.sessions) >= MAX_BULK_SESSIONS,
             f"{len(request.prompt)} token ids came for {offer.known_tokens} known tokens": bool(request.prompt)
             and len(request.prompt) != offer.known_tokens,
             f"the first position {offer.first_position} lies past the {offer.known_tokens} known tokens": offer.first_position > offer.known_tokens,
@@ -242,7 +245,7 @@ class StageServer:
             if rows is None:
                 return None
             word = None if checkpoint is None else self._countersign(session, checkpoint)
-            computed = await self.scheduler.run(session.cache, rows, session.finish)
+            computed = await self.scheduler.run(session.cache, rows, session.finish, session.request.bulk)
             before = session.checkpoint
             session.emit(computed)
             if session.is_last and session.checkpoint is not before:
@@ -324,7 +327,7 @@ class StageServer:
 
     async def status(self, _: StatusRequest) -> StageStatus:
         """How busy this stage is, for anybody."""
-        return StageStatus(len(self.sessions), self.kv_reserved, self.kv_bytes)
+        return StageStatus(len(self.sessions), self.kv_reserved, self.kv_bytes, self.pricing.bulk_percent)
 
     async def progress(self, request: AttachRequest) -> SessionProgress:
         """How far a session is, be it open or cut off by a restart. Raises Refused."""

@@ -16,7 +16,7 @@ import torch
 from funcnet.network import Network
 from inference.classes import rows_to_bytes
 from protocol.chain import struct_values
-from protocol.receipts import Checkpoint, SessionOffer, Voucher, execution_class_id
+from protocol.receipts import Checkpoint, SessionOffer, Voucher, bulk_price, execution_class_id
 from protocol.rows import FRAME_ROWS, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused
@@ -73,9 +73,10 @@ class Hostile:
         )
         return replace(offer, **changes)
 
-    async def open(self, offer: SessionOffer) -> SessionOffer:
+    async def open(self, offer: SessionOffer, bulk: bool = False) -> SessionOffer:
         signed = Signed.of(offer, offer.sign(self.domain, bytes(self.gateway.key)))
-        await self.stage.call("Open", OpenRequest(signed, self.route, msgspec.to_builtins(SamplingParameters(), str_keys=True), []), OpenReply)
+        sampling = msgspec.to_builtins(SamplingParameters(), str_keys=True)
+        await self.stage.call("Open", OpenRequest(signed, self.route, sampling, [], bulk=bulk), OpenReply)
         return offer
 
     async def send(self, offer: SessionOffer, *frames: Frame) -> str:
@@ -209,6 +210,16 @@ async def test_order__that_does_not_pay_or_fit__is_refused_with_its_numbers(host
     changes, words = ORDERS[case]
     with pytest.raises(StageRefused, match=words):
         await hostile.open(hostile.offer(**changes))
+
+
+async def test_order__at_the_share_for_bulk_work__is_taken_as_such_alone(hostile: Hostile) -> None:
+    offer = hostile.offer()
+    half = {name: bulk_price(getattr(offer, name), 50) for name in ("input_price", "cached_price", "output_price")}
+    with pytest.raises(StageRefused, match="are asked on chain"):
+        await hostile.open(hostile.offer(**half))
+    with pytest.raises(StageRefused, match="are asked for bulk work"):
+        await hostile.open(hostile.offer(**{**half, "output_price": half["output_price"] - 1}), bulk=True)
+    await hostile.abort(await hostile.open(hostile.offer(**half), bulk=True))
 
 
 async def test_session__opened_before__is_never_opened_again(hostile: Hostile) -> None:

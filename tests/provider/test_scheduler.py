@@ -115,3 +115,25 @@ async def test_run__others_that_come_one_after_another__are_waited_for__and_thos
         await asyncio.sleep(0)
     assert await asyncio.gather(*tasks) == [2] * 4
     assert stage.passes == [[1] * 4]
+
+
+async def test_run__bulk_work__lets_others_go_first_but_not_for_ever(scheduler: Scheduler, stage: Stage) -> None:
+    def bulk(rows: int) -> "asyncio.Task[int]":
+        step = scheduler.run(SessionState(None), torch.ones(rows), lambda out: int(out.rows.sum()), bulk=True)  # type: ignore[arg-type]
+        return asyncio.create_task(step)
+
+    tasks = await queued(scheduler, [])
+    tasks.append(bulk(2))
+    await asyncio.sleep(0.01)
+    tasks += [asyncio.create_task(scheduler.run(SessionState(None), torch.ones(3), lambda out: int(out.rows.sum())))]  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    stage.go.set()
+    await asyncio.gather(*tasks)
+    assert stage.passes == [[1], [3], [2]]
+    stage.go.clear()
+    tasks = [*await queued(scheduler, [3]), bulk(4)]
+    await asyncio.sleep(0.01)
+    next(step for step in scheduler.waiting if step.bulk).since -= 60
+    stage.go.set()
+    await asyncio.gather(*tasks)
+    assert stage.passes[3:] == [[1], [3, 4]]

@@ -1,0 +1,399 @@
+"""Bulk work: a file of requests, answered within a day at the providers' share for work that may wait.
+
+Lines are answered one by one, at any gateway on this database, a few at once. A line whose gateway dies is answered anew: what it had cost by then is
+charged, as for any answer that broke off.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
+from psycopg import Error as DatabaseError
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api import ApiError, BadRequest, NoRoute, NoSuchModel, schema
+from api.completions import Completions
+from api.keys import ApiKey, KeyStore
+from api.peers import DEAD_SECONDS, Peers
+from protocol import ProtocolError
+from protocol.database import AsyncPool, Row, transaction
+
+log = structlog.get_logger()
+
+WINDOW = timedelta(hours=24)
+KEPT = timedelta(days=30)
+"""How long files and batches are there."""
+MOST_BYTES = 16 << 20
+MOST_LINES = 5_000
+MOST_FILES = 200
+"""Of a payer."""
+AT_ONCE = 4
+"""Lines that a gateway answers at once."""
+MOST_TRIES, AGAIN_SECONDS, PAUSE_SECONDS = 5, 20, 1.0
+MOST_ERRORS = 50
+ENDED = ("completed", "cancelled", "expired", "failed")
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+ENDPOINTS: dict[str, type[schema.SamplingRequest]] = {
+    "/v1/chat/completions": schema.ChatRequest,
+    "/v1/completions": schema.TextRequest,
+    "/v1/responses": schema.ResponsesRequest,
+}
+SHOWN = """
+SELECT b.*, count(l.line) AS total, count(*) FILTER (WHERE l.state = 'done' AND l.status = 200) AS completed,
+       count(*) FILTER (WHERE l.state = 'done' AND l.status <> 200) AS failed
+FROM api.batch b LEFT JOIN api.batch_line l ON l.batch_id = b.id
+"""
+TAKE = """
+UPDATE api.batch_line t SET state = 'running', gateway = %s, tries = t.tries + 1
+FROM (
+    SELECT l.batch_id, l.line, b.key_id, b.endpoint FROM api.batch_line l JOIN api.batch b ON b.id = l.batch_id
+    WHERE l.state = 'waiting' AND l.not_before <= now() AND b.status = 'in_progress' ORDER BY b.created_at, l.line LIMIT 1 FOR UPDATE OF l SKIP LOCKED
+) next
+WHERE t.batch_id = next.batch_id AND t.line = next.line RETURNING t.batch_id, t.line, t.body, t.tries, next.key_id, next.endpoint
+"""
+LEFT_BEHIND = """
+UPDATE api.batch_line l SET state = 'waiting' WHERE state = 'running' AND NOT EXISTS (
+    SELECT 1 FROM api.gateway g WHERE g.id = l.gateway AND g.seen_at > now() - make_interval(secs => %s))
+"""
+
+
+class BatchRequest(BaseModel):
+    """``POST /v1/batches``."""
+
+    model_config = ConfigDict(extra="ignore")
+    input_file_id: str
+    endpoint: Endpoint
+    completion_window: Literal["24h"] = "24h"
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+
+
+class Line(BaseModel):
+    """One request of a file."""
+
+    model_config = ConfigDict(extra="ignore")
+    custom_id: Annotated[str, Field(min_length=1, max_length=512)]
+    method: Literal["POST"]
+    url: str
+    body: dict[str, Any]
+
+
+@dataclass
+class Batches:
+    """The routes, and the work behind them."""
+
+    pool: AsyncPool
+    keys: KeyStore
+    completions: Completions
+    peers: Peers
+
+    def routes(self, caller: Callable[[Request], Awaitable[ApiKey]]) -> APIRouter:
+        router = APIRouter()
+
+        @router.post("/v1/files")
+        async def upload(file: UploadFile, purpose: Annotated[str, Form()], key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            """Requests of bulk work: a line of JSON for each."""
+            if purpose != "batch":
+                raise BadRequest(f"'purpose' is {purpose!r}; files are taken for 'batch' alone", "purpose", "unsupported_parameter")
+            content = await file.read(MOST_BYTES + 1)
+            if not 0 < len(content) <= MOST_BYTES:
+                raise BadRequest(f"the file is empty or larger than {MOST_BYTES} bytes; send some lines, or several files", "file")
+            return await self.keep_file(key.payer, file.filename or "batch.jsonl", purpose, content)
+
+        @router.get("/v1/files")
+        async def files(key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute(f"{FILES} WHERE payer = %s ORDER BY created_at DESC".encode(), (key.payer,))
+                return {"object": "list", "data": [_file(row) for row in await cursor.fetchall()], "has_more": False}
+
+        @router.get("/v1/files/{file_id}")
+        async def one_file(file_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            return _file(await self._one_file(file_id, key.payer))
+
+        @router.get("/v1/files/{file_id}/content")
+        async def content(file_id: str, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
+            row = await self._one_file(file_id, key.payer)
+            return Response(bytes(row["content"]), media_type="application/jsonl")
+
+        @router.delete("/v1/files/{file_id}")
+        async def delete(file_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            await self._one_file(file_id, key.payer)
+            async with self.pool.connection() as connection:
+                await connection.execute("DELETE FROM api.file WHERE id = %s", (file_id,))
+            return {"id": file_id, "object": "file", "deleted": True}
+
+        @router.post("/v1/batches")
+        async def create(request: BatchRequest, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            """Begin with a file's requests. One that has faults fails as a whole, before anything is paid, and says which lines they are in."""
+            row = await self._one_file(request.input_file_id, key.payer)
+            lines, faults = await asyncio.to_thread(read_lines, bytes(row["content"]), request.endpoint)
+            unknown = {name for name in {line.body["model"] for line in lines} if self._unknown(name, key)}
+            faults += [_fault(None, f"model {name!r} is not listed for this key", "body.model") for name in sorted(unknown)]
+            return await self.begin(key, request, lines if not faults else [], faults)
+
+        @router.get("/v1/batches")
+        async def listing(
+            key: ApiKey = Depends(caller),  # noqa: B008
+            limit: Annotated[int, Query(ge=1, le=100)] = 20,
+            after: str = "",
+        ) -> dict[str, Any]:
+            query = (
+                f"{SHOWN} WHERE b.payer = %(payer)s AND (%(after)s = '' OR (b.created_at, b.id) < (SELECT created_at, id FROM api.batch WHERE id = "
+                "%(after)s)) GROUP BY b.id ORDER BY b.created_at DESC, b.id DESC LIMIT %(limit)s"
+            )
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute(query.encode(), {"payer": key.payer, "after": after, "limit": limit + 1})
+                found = [_batch(row) for row in await cursor.fetchall()]
+            ends = {"first_id": found[0]["id"] if found else None, "last_id": found[:limit][-1]["id"] if found else None}
+            return {"object": "list", "data": found[:limit], **ends, "has_more": len(found) > limit}
+
+        @router.get("/v1/batches/{batch_id}")
+        async def one(batch_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            return await self.one(batch_id, key.payer)
+
+        @router.post("/v1/batches/{batch_id}/cancel")
+        async def cancel(batch_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
+            """No further line is begun; what was answered can be fetched."""
+            await self.one(batch_id, key.payer)
+            async with self.pool.connection() as connection:
+                await connection.execute("UPDATE api.batch SET status = 'cancelling' WHERE id = %s AND status = 'in_progress'", (batch_id,))
+            return await self.one(batch_id, key.payer)
+
+        return router
+
+    def _unknown(self, model: str, key: ApiKey) -> bool:
+        try:
+            self.completions.models.named(model, key.models)
+        except NoSuchModel:
+            return True
+        return False
+
+    async def keep_file(self, payer: str, filename: str, purpose: str, content: bytes) -> dict[str, Any]:
+        """Raises BadRequest where the payer has too many."""
+        name = f"file-{secrets.token_hex(12)}"
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "INSERT INTO api.file (id, payer, filename, purpose, content) SELECT %(i)s, %(p)s, %(f)s, %(u)s, %(c)s "
+                "WHERE (SELECT count(*) FROM api.file WHERE payer = %(p)s) < %(m)s OR %(u)s <> 'batch' "
+                "RETURNING id, filename, purpose, created_at, length(content) AS size",
+                {"i": name, "p": payer, "f": filename[:200].replace("\0", ""), "u": purpose, "c": content, "m": MOST_FILES},
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise BadRequest(f"{payer} has {MOST_FILES} files; delete some", code="too_many_files")
+        return _file(row)
+
+    async def _one_file(self, file_id: str, payer: str) -> Row:
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute("SELECT *, length(content) AS size FROM api.file WHERE id = %s AND payer = %s", (file_id, payer))
+            row = await cursor.fetchone()
+        if row is None:
+            raise NoSuchModel(f"no file {file_id!r} of this payer", code="no_such_file")
+        return row
+
+    async def begin(self, key: ApiKey, request: BatchRequest, lines: Sequence[Line], faults: list[dict[str, Any]]) -> dict[str, Any]:
+        name, status = f"batch_{secrets.token_hex(12)}", "failed" if faults else "in_progress"
+        async with transaction(self.pool) as connection:
+            await connection.execute(
+                "INSERT INTO api.batch (id, key_id, payer, endpoint, input_file_id, status, errors, metadata, expires_at, ended_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s = 'failed' THEN now() END)",
+                (
+                    *(name, key.id, key.payer, request.endpoint, request.input_file_id, status),
+                    *(Jsonb(faults[:MOST_ERRORS]), Jsonb(request.metadata), datetime.now(UTC) + WINDOW, status),
+                ),
+            )
+            await connection.cursor().executemany(
+                "INSERT INTO api.batch_line (batch_id, line, custom_id, body) VALUES (%s, %s, %s, %s)",
+                [(name, i, line.custom_id, Jsonb(line.body)) for i, line in enumerate(lines, 1)],
+            )
+        return await self.one(name, key.payer)
+
+    async def one(self, batch_id: str, payer: str) -> dict[str, Any]:
+        """Raises NoSuchModel for one that is not the payer's."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(f"{SHOWN} WHERE b.id = %s AND b.payer = %s GROUP BY b.id".encode(), (batch_id, payer))
+            row = await cursor.fetchone()
+        if row is None:
+            raise NoSuchModel(f"no batch {batch_id!r} of this payer", code="no_such_batch")
+        return _batch(row)
+
+    # the work
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await asyncio.gather(self._tend(), *(self._answer() for _ in range(AT_ONCE)))
+
+    async def _tend(self) -> None:
+        """What gateways left behind, and batches that are at their end."""
+        while True:
+            try:
+                if self.peers.may_judge:
+                    async with self.pool.connection() as connection:
+                        await connection.execute(LEFT_BEHIND.encode(), (DEAD_SECONDS,))
+                await self.end_batches()
+            except DatabaseError as error:
+                log.warning("batches wait for the database", reason=str(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _answer(self) -> None:
+        while True:
+            try:
+                async with self.pool.connection() as connection:
+                    row = await (await connection.execute(TAKE.encode(), (self.peers.id,))).fetchone()
+                if row is not None:
+                    await self._answer_line(row)
+                    continue
+            except DatabaseError as error:
+                log.warning("batches wait for the database", reason=str(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _answer_line(self, row: Row) -> None:
+        try:
+            key = await self.keys.by_id(row["key_id"])
+            answer, status = await self.completions.in_bulk(key, ENDPOINTS[row["endpoint"]](**row["body"])), 200
+        except (ApiError, ProtocolError) as error:
+            fault = error if isinstance(error, ApiError) else NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable")
+            answer, status = fault.body(), fault.status
+            if isinstance(fault, NoRoute) and row["tries"] < MOST_TRIES:
+                await self._again(row)
+                return
+        except asyncio.CancelledError:
+            await asyncio.shield(self._again(row))
+            raise
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE api.batch_line SET state = 'done', status = %s, answer = %s WHERE batch_id = %s AND line = %s AND gateway = %s",
+                (status, Jsonb(answer), row["batch_id"], row["line"], self.peers.id),
+            )
+
+    async def _again(self, row: Row) -> None:
+        async with self.pool.connection() as connection:
+            await connection.execute(
+                "UPDATE api.batch_line SET state = 'waiting', not_before = now() + make_interval(secs => %s) "
+                "WHERE batch_id = %s AND line = %s AND gateway = %s",
+                (AGAIN_SECONDS, row["batch_id"], row["line"], self.peers.id),
+            )
+
+    async def end_batches(self) -> None:
+        """Write the files of batches that nothing more is done for."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT id FROM api.batch b WHERE (status = 'cancelling' OR status = 'in_progress' AND (expires_at < now() OR NOT EXISTS ("
+                "SELECT 1 FROM api.batch_line l WHERE l.batch_id = b.id AND state = 'waiting'))) "
+                "AND NOT EXISTS (SELECT 1 FROM api.batch_line l WHERE l.batch_id = b.id AND state = 'running')"
+            )
+            names = [row["id"] for row in await cursor.fetchall()]
+        for name in names:
+            await self._end(name)
+
+    async def _end(self, batch_id: str) -> None:
+        async with transaction(self.pool) as connection:
+            cursor = await connection.execute(
+                "SELECT * FROM api.batch WHERE id = %s AND status IN ('in_progress', 'cancelling') FOR UPDATE SKIP LOCKED", (batch_id,)
+            )
+            batch = await cursor.fetchone()
+            if batch is None:
+                return  # another gateway is at it
+            cursor = await connection.execute("SELECT * FROM api.batch_line WHERE batch_id = %s ORDER BY line FOR UPDATE", (batch_id,))
+            lines = await cursor.fetchall()
+            if any(line["state"] == "running" for line in lines):
+                return
+            waiting = any(line["state"] == "waiting" for line in lines)
+            status = "cancelled" if batch["status"] == "cancelling" else "expired" if waiting else "completed"
+            outputs = {
+                "output_file_id": [_told(batch_id, line) for line in lines if line["status"] == 200],
+                "error_file_id": [_told(batch_id, line) for line in lines if line["status"] != 200],
+            }
+            for column, told in outputs.items():
+                if told:
+                    content = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in told).encode()
+                    made = await self.keep_file(batch["payer"], f"{batch_id}_{column.partition('_')[0]}.jsonl", "batch_output", content)
+                    await connection.execute(f"UPDATE api.batch SET {column} = %s WHERE id = %s".encode(), (made["id"], batch_id))
+            await connection.execute("UPDATE api.batch SET status = %s, ended_at = now() WHERE id = %s", (status, batch_id))
+
+    async def sweep(self) -> None:
+        """Let go of what is old."""
+        async with self.pool.connection() as connection:
+            await connection.execute("DELETE FROM api.batch WHERE ended_at < now() - %s", (KEPT,))
+            await connection.execute("DELETE FROM api.file WHERE created_at < now() - %s", (KEPT,))
+
+
+FILES = "SELECT id, filename, purpose, created_at, length(content) AS size FROM api.file"
+
+
+def read_lines(content: bytes, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
+    """A file's requests, and what is wrong with some; every line is looked at."""
+    lines: list[Line] = []
+    faults: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    raw = [line for line in content.split(b"\n") if line.strip()]
+    if not 0 < len(raw) <= MOST_LINES:
+        return [], [_fault(None, f"the file holds {len(raw)} requests; 1 to {MOST_LINES} are taken", None)]
+    for number, text in enumerate(raw, 1):
+        try:
+            line = Line.model_validate_json(text)
+            if line.url != endpoint:
+                raise BadRequest(f"'url' is {line.url!r}, the batch is for {endpoint}", "url")
+            if line.custom_id in seen:
+                raise BadRequest(f"'custom_id' {line.custom_id!r} stands in an earlier line", "custom_id")
+            if line.body.get("stream"):
+                raise BadRequest("'stream' makes no sense in a batch; leave it out", "body.stream")
+            asked = ENDPOINTS[endpoint](**line.body)
+            if asked.n > 1:
+                raise BadRequest("'n' is 1 in a batch; send more lines", "body.n")
+            seen.add(line.custom_id)
+            lines.append(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            faults.append(_fault(number, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", ".".join(map(str, first["loc"])) or None))
+        except ApiError as error:
+            faults.append(_fault(number, error.message, error.param))
+    return lines, faults
+
+
+def _fault(line: int | None, message: str, param: str | None) -> dict[str, Any]:
+    return {"line": line, "message": message, "param": param, "code": "invalid_request"}
+
+
+def _told(batch_id: str, line: Row) -> dict[str, Any]:
+    """A line of an output file."""
+    answered = line["state"] == "done"
+    response = {"status_code": line["status"], "request_id": f"{batch_id}-{line['line']}", "body": line["answer"]} if answered else None
+    error = None if answered else {"code": "batch_ended", "message": "the batch ended before this request was begun"}
+    return {"id": f"batch_req_{batch_id}_{line['line']}", "custom_id": line["custom_id"], "response": response, "error": error}
+
+
+def _file(row: Row) -> dict[str, Any]:
+    created = int(row["created_at"].timestamp())
+    told = {"id": row["id"], "object": "file", "bytes": row["size"], "created_at": created, "expires_at": created + int(KEPT.total_seconds())}
+    return {**told, "filename": row["filename"], "purpose": row["purpose"], "status": "processed"}
+
+
+def _batch(row: Row) -> dict[str, Any]:
+    ended = None if row["ended_at"] is None else int(row["ended_at"].timestamp())
+    at = {f"{status}_at": ended if row["status"] == status else None for status in ENDED}
+    return {
+        "id": row["id"],
+        "object": "batch",
+        "endpoint": row["endpoint"],
+        "errors": {"object": "list", "data": row["errors"]} if row["errors"] else None,
+        "input_file_id": row["input_file_id"],
+        "output_file_id": row["output_file_id"],
+        "error_file_id": row["error_file_id"],
+        "completion_window": "24h",
+        "status": row["status"],
+        "created_at": int(row["created_at"].timestamp()),
+        "in_progress_at": int(row["created_at"].timestamp()),
+        "expires_at": int(row["expires_at"].timestamp()),
+        "finalizing_at": ended,
+        "cancelling_at": None,
+        **at,
+        "request_counts": {"total": row["total"], "completed": row["completed"], "failed": row["failed"]},
+        "metadata": row["metadata"],
+    }
