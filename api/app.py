@@ -41,6 +41,7 @@ from api.pages import pages
 from api.peers import Peers
 from api.routing import Router
 from api.settler import Settler
+from api.signing import LocalSigner, RemoteSigner
 from api.sponsorships import Sponsorships
 from api.watch import Watch
 from protocol import ProtocolError, SettingsError, Unavailable, logs
@@ -59,7 +60,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     url = settings.database_url.get_secret_value()
     migrate(url, "api")
     chain = settings.chain()
-    account = read_account(settings.require_keystore(), settings.password())
+    account = _signer(settings)
     pepper, admin = settings.key_pepper.get_secret_value(), settings.admin_token.get_secret_value()
     if len(pepper) < 32 or len(admin) < 32:
         raise SettingsError("FUNCNET_KEY_PEPPER and FUNCNET_ADMIN_TOKEN must each be at least 32 characters of randomness")
@@ -91,6 +92,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         with suppress(DatabaseError):
             await peers.leave()
         await router.clients.close()
+        if isinstance(account, RemoteSigner):
+            await account.close()
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan, responses=schema.ERRORS)
@@ -156,6 +159,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(Account(pool, keys, budget, dollars, account.address, settings.indexer_url).routes(caller))
     app.include_router(pages(jobs, models, settings.indexer_url))
     return app
+
+
+def _signer(settings: GatewaySettings) -> LocalSigner | RemoteSigner:
+    """Raises SettingsError."""
+    if settings.signer_url:
+        return RemoteSigner(settings.signer_url, settings.signer_token.get_secret_value())
+    return LocalSigner(read_account(settings.require_keystore(), settings.password()))
 
 
 async def _told(job: dict[str, Any], known: dict[str, Any] | None, anchors: Anchors) -> dict[str, Any]:

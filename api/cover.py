@@ -9,18 +9,17 @@ from typing import Any
 
 import aiohttp
 import structlog
-from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
 from api.models import Models
 from api.peers import Peers
 from api.routing import Router
+from api.signing import Signer
 from api.summaries import SUMMARY_SECONDS, Summaries, take
 from protocol import ProtocolError
 from protocol.chain import Chain
 from protocol.database import AsyncPool, transaction
-from protocol.typed import Signed
 from protocol.units import FUNC
 
 log = structlog.get_logger()
@@ -39,7 +38,7 @@ class Cover:
     """One loop that keeps the gateway's books in step with the chain and the indexer. Of several gateways one does what changes either."""
 
     chain: Chain
-    account: LocalAccount
+    account: Signer
     budget: Budget
     pool: AsyncPool
     indexer_url: str
@@ -137,7 +136,7 @@ class Cover:
         domain = self.chain.receipts_domain
         async with transaction(self.pool) as connection:
             told = await take(connection, self.account.address, now)
-            signed = [Signed.of(summary, summary.sign(domain, self.account.key)) for summary in told]
+            signed = [await self.account.sign(summary, domain) for summary in told]
             body = [{"message": s.message, "signature": s.signature} for s in signed]
             async with http.post(f"{self.indexer_url}/v1/routing", json=body) as answer:
                 if answer.status != 201:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
 from api import ApiError, BadRequest, NoRoute
@@ -24,6 +23,7 @@ from api.prefixes import NOTHING, Prefix, Prefixes
 from api.routing import Router, StageOffer
 from api.schema import ChatRequest, SamplingRequest, usage
 from api.settler import Settler
+from api.signing import Signer
 from api.summaries import Routing, Summaries
 from api.text import TextModel, held_back
 from protocol.chain import Chain, struct_values
@@ -202,7 +202,7 @@ class Jobs:
     """Starts jobs."""
 
     chain: Chain
-    account: LocalAccount
+    account: Signer
     budget: Budget
     router: Router
     settler: Settler

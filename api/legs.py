@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import structlog
-from eth_account.signers.local import LocalAccount
 
 from api.budget import Budget, LegKey
-from protocol import BadSignature
+from api.signing import Signer
+from protocol import BadSignature, Unavailable
 from protocol.chain import Chain
 from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, Voucher
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
@@ -66,7 +66,7 @@ class LegCloser:
     """Signs vouchers and takes receipts; each step is in the books before the next."""
 
     chain: Chain
-    account: LocalAccount
+    account: Signer
     budget: Budget
 
     async def close(
@@ -79,7 +79,10 @@ class LegCloser:
         """
         amount = offer.cost(completion_tokens)
         voucher = Voucher(offer.payer, self.account.address, stop.provider, offer.model_id, await self.budget.issue(key, completion_tokens, amount))
-        signed = Signed.of(voucher, voucher.sign(self.chain.settlement_domain, bytes(self.account.key)))
+        try:
+            signed = await self.account.sign(voucher, self.chain.settlement_domain)
+        except Unavailable as error:  # the signer's
+            raise StageUnavailable(str(error)) from error
         try:
             upstream = None if before is None else before.checkpoint
             reply = await client.call("Close", CloseRequest(offer.job_id.hex(), offer.epoch, completion_tokens, signed, upstream), CloseReply)

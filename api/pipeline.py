@@ -16,14 +16,14 @@ from typing import Any
 import grpc
 import msgspec
 import structlog
-from eth_account.signers.local import LocalAccount
 
 from api import ApiError
 from api.budget import Budget, LegKey
 from api.legs import HEARTBEAT_SECONDS, Before, Leg, LegCloser
 from api.prefixes import NOTHING, Prefix
 from api.routing import DEFAULT_WISH, Router, StageOffer, Wish
-from protocol import BadSignature, ProtocolError
+from api.signing import Signer
+from protocol import BadSignature, ProtocolError, Unavailable
 from protocol.chain import Chain
 from protocol.grammar import Grammar
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
@@ -100,7 +100,7 @@ class Pipeline:
     """One job's open sessions. Use: ``open``, iterate ``tokens``, then ``close`` whatever happened."""
 
     chain: Chain
-    account: LocalAccount
+    account: Signer
     budget: Budget
     router: Router
     spec: JobSpec
@@ -176,7 +176,7 @@ class Pipeline:
 
     async def _open_leg(self, stage: StageOffer, stops: list[RouteStop], first_position: int) -> Leg:
         """Raises StageFailed; NoCredit where a replacement costs more than is left."""
-        spec, stop, domain = self.spec, stage.stop, self.chain.receipts_domain
+        spec, stop = self.spec, stage.stop
         known = [*spec.prompt, *self.received]
         prefix = NOTHING if self._epoch else spec.prefix
         offer = SessionOffer(
@@ -206,7 +206,7 @@ class Pipeline:
         )
         # Only the ends of the pipeline see the token ids; those between see hidden states alone.
         at_an_end = stop.first_layer == spec.layers.first or stop.end_layer == spec.layers.end
-        signed = Signed.of(offer, offer.sign(domain, bytes(self.account.key)))
+        signed = await self.account.sign(offer, self.chain.receipts_domain)
         sampling, tokens = msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else []
         request = OpenRequest(signed, stops, sampling, tokens, spec.logprobs, spec.wish.bulk)
         key = LegKey(spec.name, stop.provider, self._epoch)
@@ -346,7 +346,7 @@ class Pipeline:
             except StageFailed as error:
                 failure = error
                 dead |= error.suspects
-            except ApiError as error:
+            except (ApiError, Unavailable) as error:
                 raise StageFailed(failure.provider, f"{failure}; and nobody can stand in: {error}") from error
 
     async def _replace(self, dead: set[str]) -> None:
@@ -417,7 +417,7 @@ class Pipeline:
         if _neighbours(leg.route, leg.provider) == _neighbours(stops, leg.provider):
             return 0
         update = RouteUpdate(self.spec.job_id, self._epoch, route_hash(stops))
-        signed = Signed.of(update, update.sign(self.chain.receipts_domain, bytes(self.account.key)))
+        signed = await self.account.sign(update, self.chain.receipts_domain)
         request = RelinkRequest(self.spec.job_id.hex(), leg.offer.epoch, signed, stops)
         try:
             reply = await leg.client.call("Relink", request, SessionProgress)

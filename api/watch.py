@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from eth_account.signers.local import LocalAccount
 from psycopg import Error as DatabaseError
 
 from api.anchors import fetch_batch
 from api.budget import Budget, LegKey
 from api.peers import Peers
+from api.signing import Signer
 from protocol import ProtocolError, Reverted
 from protocol.batches import ReceiptBatch
 from protocol.chain import Chain, struct_values
@@ -34,7 +34,7 @@ class Watch:
     """Looks at closed legs until each was found anchored, or contradicted."""
 
     chain: Chain
-    account: LocalAccount
+    account: Signer
     budget: Budget
     peers: Peers
     _ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ import requests
 from api.budget import Budget, LegKey
 from api.pipeline import JobSpec, Pipeline
 from api.routing import Router
+from api.signing import LocalSigner
 from api.text import TextModel
 from bench._live import running
 from bench._load import MAX_TOKENS
@@ -239,7 +240,7 @@ async def _stage_waits(network: Network, jobs: int) -> dict[str, list[float]]:
         name_of_job = job_id(gateway.address, 2**63 + secrets.randbits(60), request_hash(secrets.token_bytes(32), b""))
         sampling = SamplingParameters(temperature=1.0, seed=session_seed(i, text.model_id, 0), stop_tokens=list(text.stop_tokens))
         spec = JobSpec(name_of_job, network.address(name), text.model_id, LayerRange(0, 3), prompt, MAX_TOKENS, sampling)
-        pipeline = Pipeline(chain, gateway, budget, router, spec)
+        pipeline = Pipeline(chain, LocalSigner(gateway), budget, router, spec)
         await pipeline.open(route)
         async for _ in pipeline.tokens(lambda token: token in text.stop_tokens):
             if len(pipeline.received) == 1:

@@ -349,6 +349,10 @@ class Network:
         wallet = self.wallet(name)
         return {"keystore": wallet.path, "keystore_password_file": wallet.password_file}
 
+    def environment(self, wallet: str, **settings: object) -> dict[str, str]:
+        """Variables for a process that has the key of one of the parties."""
+        return self._environment(**{**self._keys(wallet), **settings})
+
     def _run_agent(self, plan: ProviderPlan, *arguments: str) -> dict[str, Any]:
         return dict(json.loads(self._agent(plan, *arguments)))
 
@@ -413,10 +417,11 @@ class Network:
             self.supervisor.stop(process)
         self.start_verifier(i, adversary, broker_url)
 
-    def start_gateway(self, name: str = "gateway", port: int = 0) -> None:
-        """Start the gateway, or another one beside it on the same database."""
+    def start_gateway(self, name: str = "gateway", port: int = 0, **settings: object) -> None:
+        """Start the gateway, or another one beside it on the same database, with other settings where some are given."""
         port = port or self.ports["gateway"]
-        environment = self._environment(
+        environment = self.environment(
+            "gateway",
             database_url=self.database_url,
             port=port,
             key_pepper=self.secrets["pepper"],
@@ -424,7 +429,7 @@ class Network:
             models=f"{self.model_dir.name}=0x{self.manifest.model_id.hex()}={self.model_dir}",
             indexer_url=self.indexer_url,
             drain_seconds=GATEWAY_DRAIN_SECONDS,
-            **self._keys("gateway"),
+            **settings,
         )
         self.supervisor.start(name, [sys.executable, "-m", "api.app"], environment)
         self._wait_http(name, f"http://127.0.0.1:{port}/livez")

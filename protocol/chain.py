@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from eth_abi import decode as abi_decode
 from eth_abi.codec import ABICodec
 from eth_abi.decoding import StringDecoder
 from eth_abi.registry import BaseEquals
-from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from web3 import HTTPProvider, Web3
 from web3.contract import Contract
@@ -89,6 +88,15 @@ def text_codec() -> ABICodec:
     return codec
 
 
+class Sender(Protocol):
+    """Whose transactions are sent: an account with its key here, or what asks a signer elsewhere."""
+
+    @property
+    def address(self) -> Any: ...
+
+    def sign_transaction(self, transaction: Any, /) -> Any: ...
+
+
 class Chain:
     """One node and one deployment. Safe to use from several threads."""
 
@@ -158,12 +166,12 @@ class Chain:
         with _Translated(f"{contract}.{function}"):
             return bound.call()
 
-    def send(self, account: LocalAccount, contract: str, function: str, *args: Any) -> str:
+    def send(self, account: Sender, contract: str, function: str, *args: Any) -> str:
         """Send a transaction and wait until it is mined; its hash as 0x hex. Raises Reverted or Unavailable."""
         bound = getattr(self.contracts[contract].functions, function)(*args)
         return self.send_bound(account, f"{contract}.{function}", bound)
 
-    def send_bound(self, account: LocalAccount, label: str, bound: ContractFunction) -> str:
+    def send_bound(self, account: Sender, label: str, bound: ContractFunction) -> str:
         with _Translated(label):
             with self._sending:
                 gas = int(bound.estimate_gas({"from": account.address}) * 1.4) + 20_000

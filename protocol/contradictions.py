@@ -5,12 +5,11 @@ import time
 from dataclasses import dataclass
 
 from eth_abi import encode as abi_encode
-from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
 from protocol import Reverted
 from protocol.batches import ReceiptBatch
-from protocol.chain import Chain
+from protocol.chain import Chain, Sender
 from protocol.receipts import Checkpoint, StageReceipt
 from protocol.typed import Signed
 
@@ -30,13 +29,13 @@ class Accusation:
         return self.batch.receipts[self.index]
 
 
-def prove_receipt(chain: Chain, reporter: LocalAccount, accusation: Accusation) -> str | None:
+def prove_receipt(chain: Chain, reporter: Sender, accusation: Accusation) -> str | None:
     """The accusation's ``signed`` is another receipt of the anchored one's number. The transaction, or None where it was proven before, or is too
     late to be. Raises Reverted or Unavailable."""
     return _prove(chain, reporter, "prove", accusation, StageReceipt.from_json(accusation.signed.message))
 
 
-def prove_checkpoint(chain: Chain, reporter: LocalAccount, accusation: Accusation) -> str | None:
+def prove_checkpoint(chain: Chain, reporter: Sender, accusation: Accusation) -> str | None:
     """The accusation's ``signed`` is a checkpoint that contradicts the one which the anchored receipt names. Answer and errors as of
     ``prove_receipt``."""
     named = accusation.batch.checkpoints[accusation.index]
@@ -44,7 +43,7 @@ def prove_checkpoint(chain: Chain, reporter: LocalAccount, accusation: Accusatio
 
 
 def _prove(
-    chain: Chain, reporter: LocalAccount, method: str, accusation: Accusation, signed: StageReceipt | Checkpoint, *named: tuple[object, ...]
+    chain: Chain, reporter: Sender, method: str, accusation: Accusation, signed: StageReceipt | Checkpoint, *named: tuple[object, ...]
 ) -> str | None:
     """Note first, prove a second later: a copied proof would be too late."""
     receipt, salt = accusation.receipt, secrets.token_bytes(32)

@@ -147,4 +147,16 @@ class GatewaySettings(NetworkSettings):
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for verification status and the network page")
     requests_per_minute: int = Field(600, ge=1, description="completions that a key may ask for in a minute, where it has no limit of its own")
     drain_seconds: float = Field(30.0, ge=0, description="how long answers may go on once the gateway is asked to end")
+    signer_url: str = Field("", description="address of a signer apart, `python -m api.signer`, which then has the key; empty for the keystore here")
+    signer_token: SecretStr = Field(SecretStr(""), description="bearer token of the signer")
     usd_per_func: Decimal | None = Field(None, gt=0, description="US dollars for one FUNC, to show prices and costs in dollars as well")
+
+
+class SignerSettings(NetworkSettings):
+    """The signer apart from the gateway. Amounts in FUNC."""
+
+    signer_token: SecretStr = Field(SecretStr(""), description="bearer token that the gateway shows")
+    most_input_price: Decimal = Field(Decimal(1_000), ge=0, description="FUNC for a million prompt tokens at one stage, at most")
+    most_output_price: Decimal = Field(Decimal(2_000), ge=0, description="FUNC for a million completion tokens at one stage, at most")
+    most_per_hour: Decimal = Field(Decimal(1_000), ge=0, description="FUNC that new vouchers may add up to within an hour")
+    most_bond: Decimal = Field(Decimal(100), ge=0, description="FUNC of bond for one provider in one transaction")

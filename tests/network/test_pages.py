@@ -1,5 +1,6 @@
 """The pages as their users meet them: in a headless Chromium, against the shared network."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def test_chat__answer__streams_shows_its_cost_and_becomes_verified(page: Page, n
         expect(answer.locator(".cost")).to_contain_text("FUNC", timeout=60_000)
         expect(answer.locator(".text")).not_to_be_empty()
         expect(answer.locator(".badge")).to_have_attribute("data-status", re.compile("anchored|verified"), timeout=60_000)
-        page.wait_for_timeout(20_000)
-        if answer.locator(".badge").get_attribute("data-status") == "verified":
+        with contextlib.suppress(AssertionError):
+            expect(answer.locator(".badge")).to_have_attribute("data-status", "verified", timeout=20_000)
             break
         say(page, f"Name {turns + 3} others.")
     expect(answer.locator(".badge")).to_have_attribute("data-status", "verified")
