@@ -14,6 +14,7 @@ import openai
 
 from funcnet import model
 from funcnet.network import PLANS, Network, ProviderPlan
+from funcnet.processes import free_ports
 from protocol.units import FUNC
 
 SPARES = tuple(ProviderPlan(f"spare-{plan.layers}", plan.layers, 110 * FUNC, 220 * FUNC) for plan in PLANS[:3])
@@ -21,11 +22,13 @@ MODEL = "smollm2-135m-instruct"
 
 
 @contextmanager
-def running(plans: Sequence[ProviderPlan] = PLANS[:3], model_dir: Path | None = None) -> Iterator[Network]:
-    """Chain, database, indexer, gateway and providers, without verifiers: their replays would take the cores that are measured."""
+def running(plans: Sequence[ProviderPlan] = PLANS[:3], model_dir: Path | None = None, proxied: bool = False) -> Iterator[Network]:
+    """Chain, database, indexer, gateway and providers, without verifiers: their replays would take the cores that are measured. ``proxied``: the
+    caller puts proxies where the providers say that they are."""
     model_dir = model_dir or model.prepare_bundled(Path(".funcnet"), print).resolve()
     with tempfile.TemporaryDirectory(prefix="funcnet-bench-") as root:
-        network = Network(Path(root), model_dir, print, tuple(plans), verifiers=0)
+        behind = dict(zip((plan.name for plan in plans), free_ports(len(plans)), strict=True)) if proxied else {}
+        network = Network(Path(root), model_dir, print, tuple(plans), verifiers=0, behind=behind)
         try:
             network.start()
             yield network

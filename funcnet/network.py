@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,8 @@ class Network:
     verifiers: int = 3
     keep: bool = False
     """Keep the chain's state, so that the next start goes on where this one stopped."""
+    behind: Mapping[str, int] = field(default_factory=dict)
+    """Ports that providers listen on where others stand at those that they register, as proxies do."""
     wallets: dict[str, Wallet] = field(default_factory=dict)
     _database: Any = None
 
@@ -372,7 +374,7 @@ class Network:
             data_dir=self.provider_dir(name),
             layers=plan.layers,
             owner=self.address(name),
-            port=self.ports[name],
+            port=self.behind.get(name, self.ports[name]),
             drain_seconds=DRAIN_SECONDS,
             **self._keys(f"{name}-operator"),
         )
@@ -380,7 +382,7 @@ class Network:
         self.supervisor.start(name, cheat if adversary else [str(_bin("provider-agent")), "start"], {**environment, "PYTHONPATH": str(PROJECT)})
 
     def wait_provider(self, name: str) -> None:
-        self.supervisor.wait(name, lambda: listening(self.ports[name]), READY_SECONDS, "listening")
+        self.supervisor.wait(name, lambda: listening(self.behind.get(name, self.ports[name])), READY_SECONDS, "listening")
 
     def restart_provider(self, name: str, adversary: str = "") -> None:
         """Stop a provider's agent and start it again on the same state."""

@@ -94,16 +94,16 @@ async def test_vouchers__past_the_hours_limit__are_not_signed_also_after_a_resta
     await remote.sign(voucher(2 * FUNC), domain)
     await remote.sign(voucher(FUNC), domain)  # less than was promised already costs nothing more
     await remote.sign(voucher(2 * FUNC), domain)
-    with pytest.raises(Unavailable, match="5.000000 FUNC are the most"):
+    with pytest.raises(Unavailable, match=r"5\.0+ FUNC are the most"):
         await remote.sign(voucher(8 * FUNC), domain)
-    with pytest.raises(Unavailable, match="5.000000 FUNC are the most"):
+    with pytest.raises(Unavailable, match=r"5\.0+ FUNC are the most"):
         await remote.sign(voucher(4 * FUNC, "0x" + "33" * 20), domain)
     await remote.close()
     network.supervisor.kill("signer")
     network.supervisor.revive("signer")
     network.supervisor.wait("signer", lambda: reachable(signer), 20, "an answer")
     again = RemoteSigner(signer, TOKEN)
-    with pytest.raises(Unavailable, match="5.000000 FUNC are the most"):
+    with pytest.raises(Unavailable, match=r"5\.0+ FUNC are the most"):
         await again.sign(voucher(6 * FUNC), domain)
     await again.close()
 
@@ -117,7 +117,7 @@ def test_transaction__other_than_the_gateways_own__is_not_signed(network: Networ
 
     assert remote.sign_transaction(built("PaymentEscrow", "allocate", network.address("provider-1"), FUNC)).raw_transaction
     for transaction, words in (
-        (built("PaymentEscrow", "allocate", network.address("provider-1"), 101 * FUNC), "100.000000 FUNC are the most"),
+        (built("PaymentEscrow", "allocate", network.address("provider-1"), 101 * FUNC), r"100\.0+ FUNC are the most"),
         (built("FuncToken", "transfer", network.address("payer"), 1), "FuncToken.transfer is not signed here"),
         (built("PaymentEscrow", "allocate", network.address("provider-1"), 1, value=1), "with value 1"),
         (built("PaymentEscrow", "allocate", network.address("provider-1"), 1, chainId=1), "on chain 1"),
