@@ -16,6 +16,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from psycopg import DataError
 from psycopg import Error as DatabaseError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -207,6 +208,10 @@ def _add_error_shapes(app: FastAPI) -> None:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"] if part != "body")
         return shaped(BadRequest(f"'{param}': {first['msg']} (got {first.get('input')!r:.80})", param, "invalid_value"))
+
+    @app.exception_handler(DataError)
+    async def unstorable(_: Request, error: Exception) -> JSONResponse:
+        return shaped(BadRequest(f"a value of this request can be in no database: {error}", code="invalid_value"))
 
     @app.exception_handler(Unavailable)
     @app.exception_handler(DatabaseError)

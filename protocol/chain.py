@@ -1,6 +1,7 @@
 """The chain client: contracts by name, calls, transactions, custom errors by name."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ from web3.types import RPCEndpoint
 
 from protocol import Reverted, SettingsError, Unavailable
 from protocol.typed import Domain, receipts_domain, settlement_domain
+
+sys.setrecursionlimit(1_000)
+"""Python's own. py_ecc, which web3 brings, raises it so far that JSON nested by a stranger overflows the C stack and ends the process."""
 
 CONTRACTS = (
     "AccessManager",

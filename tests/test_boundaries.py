@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,13 @@ def test_imports__run_one_way(package: str) -> None:
 def test_imports__light_packages__never_need_torch(package: str) -> None:
     for file, names in imports(package).items():
         assert not names & HEAVY, f"{file} imports {names & HEAVY}"
+
+
+@pytest.mark.parametrize("service", ["indexer.app", "api.app", "api.signer", "verifier.app", "provider.cli"])
+def test_json__nested_by_a_stranger__is_an_error_and_not_the_end_of_the_service(service: str) -> None:
+    code = f"import {service}, json\ntry:\n json.loads('[' * 100_000)\nexcept RecursionError:\n print('refused')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
 
 
 def test_docs__every_setting__is_described() -> None:

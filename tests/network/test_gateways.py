@@ -26,7 +26,6 @@ def second(network: Network) -> Iterator[str]:
     finally:
         if "gateway-2" in network.supervisor.processes:
             network.supervisor.stop("gateway-2")
-            del network.supervisor.processes["gateway-2"]
 
 
 def client_of(url: str, key: str) -> openai.OpenAI:

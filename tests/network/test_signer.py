@@ -33,7 +33,6 @@ def signer(network: Network) -> Iterator[str]:
     network.supervisor.wait("signer", lambda: reachable(url), 20, "an answer")
     yield url
     network.supervisor.stop("signer")
-    del network.supervisor.processes["signer"]
 
 
 def reachable(url: str) -> bool:
@@ -59,7 +58,6 @@ def test_gateway__with_a_signer_apart__serves_and_has_no_key(network: Network, s
         assert extra(answer)["settled"]
     finally:
         network.supervisor.stop("gateway-3")
-        del network.supervisor.processes["gateway-3"]
 
 
 def offer_of(network: Network, **changes: Any) -> SessionOffer:
