@@ -210,8 +210,9 @@ def _add_error_shapes(app: FastAPI) -> None:
         return shaped(BadRequest(f"'{param}': {first['msg']} (got {first.get('input')!r:.80})", param, "invalid_value"))
 
     @app.exception_handler(DataError)
-    async def unstorable(_: Request, error: Exception) -> JSONResponse:
-        return shaped(BadRequest(f"a value of this request can be in no database: {error}", code="invalid_value"))
+    @app.exception_handler(UnicodeEncodeError)
+    async def no_text(_: Request, error: Exception) -> JSONResponse:
+        return shaped(BadRequest(f"a value of this request is no text: {error!r}", code="invalid_value"))
 
     @app.exception_handler(Unavailable)
     @app.exception_handler(DatabaseError)

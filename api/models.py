@@ -3,11 +3,15 @@
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+import structlog
+
 from api import BadRequest, NoSuchModel
 from api.text import TextModel
 from protocol import SettingsError
 from protocol.database import AsyncPool
 from protocol.manifest import Manifest
+
+log = structlog.get_logger()
 
 
 class Models(Mapping[str, TextModel]):
@@ -16,6 +20,7 @@ class Models(Mapping[str, TextModel]):
     def __init__(self, listing: str, pool: AsyncPool) -> None:
         self.pool = pool
         self._models = _listed(listing)
+        self._missing: set[str] = set()
 
     def __getitem__(self, name: str) -> TextModel:
         return self._models[name]
@@ -36,8 +41,13 @@ class Models(Mapping[str, TextModel]):
         async with self.pool.connection() as connection:
             rows = await (await connection.execute("SELECT name, folder FROM api.model")).fetchall()
         for row in rows:
-            if row["name"] not in self._models:
+            if row["name"] in self._models or row["name"] in self._missing:
+                continue
+            try:
                 self._models[row["name"]] = _load(row["name"], Path(row["folder"]))
+            except (OSError, ValueError, KeyError) as error:  # as where another gateway's machine has it and this one has not
+                self._missing.add(row["name"])
+                log.warning("model is not served here", model=row["name"], folder=row["folder"], reason=str(error))
 
     async def add(self, name: str, folder: Path) -> TextModel:
         """List a prepared model folder of this machine. Raises BadRequest."""
@@ -50,6 +60,7 @@ class Models(Mapping[str, TextModel]):
         async with self.pool.connection() as connection:
             await connection.execute("INSERT INTO api.model VALUES (%s, %s) ON CONFLICT DO NOTHING", (name, str(folder)))
         self._models[name] = model
+        self._missing.discard(name)
         return model
 
 

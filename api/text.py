@@ -61,12 +61,12 @@ class TextModel:
             text = _compiled(self.template).render(given)
         except TemplateError as error:
             raise BadRequest(f"these messages do not fit the chat template of {self.name}: {error}", "messages") from error
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self.tokenizer.encode(_whole(text, "messages"), add_special_tokens=False).ids)
 
     def encode(self, prompt: str | list[int]) -> list[int]:
         """A prompt's ids, as they are where it is ids already. Raises BadRequest for one that is none."""
         if isinstance(prompt, str):
-            return list(self.tokenizer.encode(prompt).ids)
+            return list(self.tokenizer.encode(_whole(prompt, "prompt")).ids)
         if unknown := [token for token in prompt if not 0 <= token < self.vocabulary]:
             raise BadRequest(f"'prompt' holds token {unknown[0]}, the vocabulary ends at {self.vocabulary - 1}", "prompt")
         return prompt
@@ -91,6 +91,15 @@ class TextStream:
 
     def push(self, token: int) -> str:
         return self._stream.step(self.tokenizer, token) or ""
+
+
+def _whole(text: str, param: str) -> str:
+    """The text itself. Raises BadRequest where it holds half a character, as JSON can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{param!r} holds half a character, {text[error.start]!r}, which is no text", param) from error
+    return text
 
 
 @lru_cache(64)

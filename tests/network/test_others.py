@@ -97,6 +97,7 @@ GARBAGE = [
     json.dumps({"model": MODEL, "messages": QUESTION, "seed": 10**400}).encode(),
     json.dumps({"model": MODEL, "messages": QUESTION, "logit_bias": {str(10**30): 1}}).encode(),
     json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "\ud800"}]}).encode(),
+    json.dumps({"model": "\ud800", "messages": QUESTION}).encode(),
     json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "\0"}], "max_tokens": 1, "stop": ["\0"]}).encode(),
     json.dumps({"model": MODEL, "messages": QUESTION * 20_000, "max_tokens": 1}).encode(),
 ]
