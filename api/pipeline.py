@@ -52,8 +52,8 @@ OPEN_SECONDS = 8
 FIRST_TOKEN_SECONDS = 60
 STEP_SECONDS = 20
 OFFER_SECONDS = 600
-PATIENCE_SECONDS = 0.25
-"""Without a token for so long, the stages are asked whether they are alive."""
+PATIENCE_SECONDS, PATIENCE_STEPS = 0.25, 1.5
+"""Without a token for so long, or for so many usual steps where these take longer, the stages are asked whether they are alive."""
 MAX_REPLACEMENTS = 4
 
 
@@ -118,6 +118,8 @@ class Pipeline:
     _rows_epoch: int = 0
     _frames: AsyncGenerator[bytes, None] | None = None
     _token: "asyncio.Task[Sampled] | None" = None
+    _usual: float = 0.0
+    """Seconds for a step, as those of late."""
     _fed: int = field(init=False)
     """Rows that the first stage has, or was sent."""
 
@@ -261,12 +263,15 @@ class Pipeline:
             assert self._frames is not None
             self._token = asyncio.ensure_future(self._take_token(self._frames))
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (STEP_SECONDS if self.received else FIRST_TOKEN_SECONDS)
-        while not (await asyncio.wait({self._token}, timeout=PATIENCE_SECONDS))[0]:
+        began, patience = loop.time(), max(PATIENCE_SECONDS, PATIENCE_STEPS * self._usual)
+        deadline = began + (STEP_SECONDS if self.received else FIRST_TOKEN_SECONDS)
+        while not (await asyncio.wait({self._token}, timeout=patience))[0]:
             if loop.time() > deadline:
                 raise await self._stuck()
             await self._require_alive()
         token, self._token = self._token, None
+        # The prompt's step is no measure for those that follow.
+        self._usual = 0.8 * self._usual + 0.2 * (loop.time() - began) if self.received else 0.0
         return token.result()
 
     async def _take_token(self, frames: AsyncIterator[bytes]) -> Sampled:
