@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api import BadRequest, NoSuchModel, schema
+from api import BadRequest, NoSuchModel, key_schema
 from api.cover import Cover
 from api.keys import KeyStore
 from api.limits import RateLimits
@@ -46,7 +46,7 @@ class Administration:
             return key
 
         @router.post("/v1/keys", status_code=201)
-        async def create_key(request: schema.KeyRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
+        async def create_key(request: key_schema.KeyRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
             payer = by.payer_for(request.payer)
             if by.payer and len(await self.keys.list(payer)) >= MOST_KEYS:
                 raise BadRequest(f"{payer} has {MOST_KEYS} keys; rotate one, or ask the gateway's operator for more", code="too_many_keys")
@@ -63,12 +63,12 @@ class Administration:
             return key
 
         @router.patch("/v1/keys/{key_id}")
-        async def change_key(request: schema.KeyChange, key: dict[str, Any] = Depends(own_key)) -> dict[str, Any]:  # noqa: B008
+        async def change_key(request: key_schema.KeyChange, key: dict[str, Any] = Depends(own_key)) -> dict[str, Any]:  # noqa: B008
             name = request.name if "name" in request.model_fields_set else None
             return await self.keys.change(key["id"], name, request.changes())
 
         @router.post("/v1/keys/{key_id}/rotate")
-        async def rotate_key(request: schema.Rotation, key: dict[str, Any] = Depends(own_key)) -> dict[str, Any]:  # noqa: B008
+        async def rotate_key(request: key_schema.Rotation, key: dict[str, Any] = Depends(own_key)) -> dict[str, Any]:  # noqa: B008
             return await self.keys.rotate(key["id"], request.grace_seconds)
 
         @router.delete("/v1/keys/{key_id}")
@@ -77,17 +77,17 @@ class Administration:
             return {"id": key["id"], "revoked": True}
 
         @router.post("/v1/auth/challenge", dependencies=[Depends(anybody)])
-        async def challenge(http: Request, request: schema.ChallengeRequest) -> dict[str, Any]:
+        async def challenge(http: Request, request: key_schema.ChallengeRequest) -> dict[str, Any]:
             """A message to be signed with the wallet of an address (EIP-4361)."""
             return await self.managers.challenge(request.address, http.url.netloc, http.url.scheme)
 
         @router.post("/v1/auth/sign-in", dependencies=[Depends(anybody)])
-        async def sign_in(request: schema.SignIn) -> dict[str, Any]:
+        async def sign_in(request: key_schema.SignIn) -> dict[str, Any]:
             """A management key of a day for whoever signed the message."""
             return await self.managers.sign_in(request.nonce, request.signature)
 
         @router.post("/v1/management-keys", status_code=201)
-        async def create_manager(request: schema.ManagementKeyRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
+        async def create_manager(request: key_schema.ManagementKeyRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
             return await self.managers.create(request.name, by.payer_for(request.payer), request.expires_at)
 
         @router.get("/v1/management-keys")
@@ -100,7 +100,7 @@ class Administration:
             return {"id": key_id, "revoked": True}
 
         @router.post("/v1/sponsorships", status_code=201)
-        async def create_sponsorship(request: schema.SponsorshipRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
+        async def create_sponsorship(request: key_schema.SponsorshipRequest, by: Manager = Depends(manager)) -> dict[str, Any]:  # noqa: B008
             return await self.sponsorships.create(by.payer_for(request.payer), request)
 
         @router.get("/v1/sponsorships")
@@ -108,7 +108,7 @@ class Administration:
             return {"data": await self.sponsorships.list(by.payer)}
 
         @router.post("/v1/sponsorships/claim", status_code=201, dependencies=[Depends(anybody)])
-        async def claim(request: schema.Claim) -> dict[str, Any]:
+        async def claim(request: key_schema.Claim) -> dict[str, Any]:
             """A key that a sponsor pays for, for whoever has the code."""
             made = await self.sponsorships.claim(request.code)
             await self.cover.refresh_credit(made["payer"])

@@ -22,7 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, schema
+from api import ApiError, BadRequest, NoRoute, NoSuchModel, WrongKey, key_schema, schema
 from api.account import Account, Dollars
 from api.administration import Administration
 from api.anchors import Anchors
@@ -30,6 +30,7 @@ from api.batches import Batches
 from api.budget import Budget, LegKey
 from api.completions import Completions
 from api.cover import Cover
+from api.files import Files
 from api.idempotency import Idempotency
 from api.jobs import Jobs
 from api.keys import ApiKey, KeyStore
@@ -77,8 +78,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, peers, sweeps)
     completions = Completions(jobs, models, limits, cover, idempotency)
-    batches = Batches(pool, keys, completions, peers)
-    sweeps.append(batches.sweep)
+    files = Files(pool)
+    batches = Batches(pool, files, keys, completions, peers)
+    sweeps += [batches.sweep, files.sweep]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -141,7 +143,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         return dollars.priced(jobs.describe(models.named(name)))
 
     @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
-    async def add_model(request: schema.ModelRequest) -> dict[str, Any]:
+    async def add_model(request: key_schema.ModelRequest) -> dict[str, Any]:
         model = await models.add(request.name, Path(request.folder))
         return {"id": model.name, "object": "model", "model_id": "0x" + model.model_id.hex()}
 
@@ -153,6 +155,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         return await _told(job, await cover.verification(job_id), anchors)
 
     app.include_router(completions.routes(caller))
+    app.include_router(files.routes(caller))
     app.include_router(batches.routes(caller))
     dollars = Dollars(settings.usd_per_func)
     managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)

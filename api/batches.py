@@ -13,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Query, Request
 from psycopg import Error as DatabaseError
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api import ApiError, BadRequest, NoRoute, NoSuchModel, schema
 from api.completions import Completions
+from api.files import KEPT, Files
 from api.keys import ApiKey, KeyStore
 from api.peers import DEAD_SECONDS, Peers
 from protocol import ProtocolError
@@ -28,12 +29,7 @@ from protocol.database import AsyncPool, Row, transaction
 log = structlog.get_logger()
 
 WINDOW = timedelta(hours=24)
-KEPT = timedelta(days=30)
-"""How long files and batches are there."""
-MOST_BYTES = 16 << 20
 MOST_LINES = 5_000
-MOST_FILES = 200
-"""Of a payer."""
 AT_ONCE = 4
 """Lines that a gateway answers at once."""
 MOST_TRIES, AGAIN_SECONDS, PAUSE_SECONDS = 5, 20, 1.0
@@ -89,6 +85,7 @@ class Batches:
     """The routes, and the work behind them."""
 
     pool: AsyncPool
+    files: Files
     keys: KeyStore
     completions: Completions
     peers: Peers
@@ -96,42 +93,10 @@ class Batches:
     def routes(self, caller: Callable[[Request], Awaitable[ApiKey]]) -> APIRouter:
         router = APIRouter()
 
-        @router.post("/v1/files")
-        async def upload(file: UploadFile, purpose: Annotated[str, Form()], key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-            """Requests of bulk work: a line of JSON for each."""
-            if purpose != "batch":
-                raise BadRequest(f"'purpose' is {purpose!r}; files are taken for 'batch' alone", "purpose", "unsupported_parameter")
-            content = await file.read(MOST_BYTES + 1)
-            if not 0 < len(content) <= MOST_BYTES:
-                raise BadRequest(f"the file is empty or larger than {MOST_BYTES} bytes; send some lines, or several files", "file")
-            return await self.keep_file(key.payer, file.filename or "batch.jsonl", purpose, content)
-
-        @router.get("/v1/files")
-        async def files(key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-            async with self.pool.connection() as connection:
-                cursor = await connection.execute(f"{FILES} WHERE payer = %s ORDER BY created_at DESC".encode(), (key.payer,))
-                return {"object": "list", "data": [_file(row) for row in await cursor.fetchall()], "has_more": False}
-
-        @router.get("/v1/files/{file_id}")
-        async def one_file(file_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-            return _file(await self._one_file(file_id, key.payer))
-
-        @router.get("/v1/files/{file_id}/content")
-        async def content(file_id: str, key: ApiKey = Depends(caller)) -> Response:  # noqa: B008
-            row = await self._one_file(file_id, key.payer)
-            return Response(bytes(row["content"]), media_type="application/jsonl")
-
-        @router.delete("/v1/files/{file_id}")
-        async def delete(file_id: str, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-            await self._one_file(file_id, key.payer)
-            async with self.pool.connection() as connection:
-                await connection.execute("DELETE FROM api.file WHERE id = %s", (file_id,))
-            return {"id": file_id, "object": "file", "deleted": True}
-
         @router.post("/v1/batches")
         async def create(request: BatchRequest, key: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
             """Begin with a file's requests. One that has faults fails as a whole, before anything is paid, and says which lines they are in."""
-            row = await self._one_file(request.input_file_id, key.payer)
+            row = await self.files.one(request.input_file_id, key.payer)
             lines, faults = await asyncio.to_thread(read_lines, bytes(row["content"]), request.endpoint)
             unknown = {name for name in {line.body["model"] for line in lines} if self._unknown(name, key)}
             faults += [_fault(None, f"model {name!r} is not listed for this key", "body.model") for name in sorted(unknown)]
@@ -173,29 +138,6 @@ class Batches:
         except NoSuchModel:
             return True
         return False
-
-    async def keep_file(self, payer: str, filename: str, purpose: str, content: bytes) -> dict[str, Any]:
-        """Raises BadRequest where the payer has too many."""
-        name = f"file-{secrets.token_hex(12)}"
-        async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "INSERT INTO api.file (id, payer, filename, purpose, content) SELECT %(i)s, %(p)s, %(f)s, %(u)s, %(c)s "
-                "WHERE (SELECT count(*) FROM api.file WHERE payer = %(p)s) < %(m)s OR %(u)s <> 'batch' "
-                "RETURNING id, filename, purpose, created_at, length(content) AS size",
-                {"i": name, "p": payer, "f": filename[:200].replace("\0", ""), "u": purpose, "c": content, "m": MOST_FILES},
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            raise BadRequest(f"{payer} has {MOST_FILES} files; delete some", code="too_many_files")
-        return _file(row)
-
-    async def _one_file(self, file_id: str, payer: str) -> Row:
-        async with self.pool.connection() as connection:
-            cursor = await connection.execute("SELECT *, length(content) AS size FROM api.file WHERE id = %s AND payer = %s", (file_id, payer))
-            row = await cursor.fetchone()
-        if row is None:
-            raise NoSuchModel(f"no file {file_id!r} of this payer", code="no_such_file")
-        return row
 
     async def begin(self, key: ApiKey, request: BatchRequest, lines: Sequence[Line], faults: list[dict[str, Any]]) -> dict[str, Any]:
         name, status = f"batch_{secrets.token_hex(12)}", "failed" if faults else "in_progress"
@@ -313,7 +255,7 @@ class Batches:
             for column, told in outputs.items():
                 if told:
                     content = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in told).encode()
-                    made = await self.keep_file(batch["payer"], f"{batch_id}_{column.partition('_')[0]}.jsonl", "batch_output", content)
+                    made = await self.files.keep(batch["payer"], f"{batch_id}_{column.partition('_')[0]}.jsonl", "batch_output", content)
                     await connection.execute(f"UPDATE api.batch SET {column} = %s WHERE id = %s".encode(), (made["id"], batch_id))
             await connection.execute("UPDATE api.batch SET status = %s, ended_at = now() WHERE id = %s", (status, batch_id))
 
@@ -321,10 +263,6 @@ class Batches:
         """Let go of what is old."""
         async with self.pool.connection() as connection:
             await connection.execute("DELETE FROM api.batch WHERE ended_at < now() - %s", (KEPT,))
-            await connection.execute("DELETE FROM api.file WHERE created_at < now() - %s", (KEPT,))
-
-
-FILES = "SELECT id, filename, purpose, created_at, length(content) AS size FROM api.file"
 
 
 def read_lines(content: bytes, endpoint: str) -> tuple[list[Line], list[dict[str, Any]]]:
@@ -367,12 +305,6 @@ def _told(batch_id: str, line: Row) -> dict[str, Any]:
     response = {"status_code": line["status"], "request_id": f"{batch_id}-{line['line']}", "body": line["answer"]} if answered else None
     error = None if answered else {"code": "batch_ended", "message": "the batch ended before this request was begun"}
     return {"id": f"batch_req_{batch_id}_{line['line']}", "custom_id": line["custom_id"], "response": response, "error": error}
-
-
-def _file(row: Row) -> dict[str, Any]:
-    created = int(row["created_at"].timestamp())
-    told = {"id": row["id"], "object": "file", "bytes": row["size"], "created_at": created, "expires_at": created + int(KEPT.total_seconds())}
-    return {**told, "filename": row["filename"], "purpose": row["purpose"], "status": "processed"}
 
 
 def _batch(row: Row) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from api import NoSuchModel, WrongKey
+from api.key_schema import KeyPolicy, SponsorshipRequest
 from api.keys import KeyStore, key_hash, new_key, shown, well_formed
-from api.schema import KeyPolicy, SponsorshipRequest
 from protocol.database import AsyncPool, transaction
 
 PREFIX = "fns"

@@ -7,6 +7,7 @@ import pytest
 
 from api import NoSuchModel
 from api.batches import LEFT_BEHIND, TAKE, Batches, BatchRequest, Line, read_lines
+from api.files import Files
 from api.keys import ApiKey, KeyStore
 from api.peers import DEAD_SECONDS, Peers
 from protocol.database import AsyncPool
@@ -59,7 +60,7 @@ def test_lines__no_json_at_all__is_a_fault_and_no_error(content: bytes) -> None:
 
 @pytest.fixture
 async def batches(pool: AsyncPool) -> Batches:  # noqa: F811
-    return Batches(pool, KeyStore(pool, PEPPER), None, Peers(pool))  # type: ignore[arg-type]
+    return Batches(pool, Files(pool), KeyStore(pool, PEPPER), None, Peers(pool))  # type: ignore[arg-type]
 
 
 async def begun(batches: Batches, key: ApiKey, count: int) -> str:
@@ -81,7 +82,7 @@ async def answer(pool: AsyncPool, row: dict[str, Any], status: int) -> None:  # 
 
 
 async def contents(batches: Batches, file_id: str) -> list[dict[str, Any]]:
-    row = await batches._one_file(file_id, PAYER)
+    row = await batches.files.one(file_id, PAYER)
     return [json.loads(text) for text in bytes(row["content"]).splitlines()]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import BadRequest, Conflict, NoCredit, NoSuchModel, WrongKey, schema
+from api import BadRequest, Conflict, NoCredit, NoSuchModel, WrongKey, key_schema
 from api.account import Account, Dollars
 from api.budget import Budget
 from api.idempotency import Idempotency, Kept, Slot
@@ -83,7 +83,7 @@ async def test_budget__of_a_period__begins_anew_when_that_is_over(pool: AsyncPoo
 
 async def test_key__changed__has_what_was_given_and_keeps_the_rest(pool: AsyncPool) -> None:  # noqa: F811
     store, key = KeyStore(pool, PEPPER), await made(pool, budget=100, models=["m"], requests_per_minute=5)
-    change = schema.KeyChange(budget=None, requests_per_minute=9, name="other")
+    change = key_schema.KeyChange(budget=None, requests_per_minute=9, name="other")
     told = await store.change(key["id"], change.name, change.changes())
     assert (told["budget"], told["models"], told["requests_per_minute"], told["name"]) == (None, ["m"], 9, "other")
     assert (await store.authenticate(f"Bearer {key['key']}")).requests_per_minute == 9
@@ -94,7 +94,7 @@ async def test_key__changed__has_what_was_given_and_keeps_the_rest(pool: AsyncPo
 async def test_key__longer_period__does_not_count_what_was_spent_before(pool: AsyncPool) -> None:  # noqa: F811
     store, key = KeyStore(pool, PEPPER), await made(pool, budget=100)
     await spend(pool, key["id"], 100)
-    told = await store.change(key["id"], None, schema.KeyChange(budget_period="day").changes())
+    told = await store.change(key["id"], None, key_schema.KeyChange(budget_period="day").changes())
     assert told["left"] == "100"
 
 
@@ -108,13 +108,13 @@ def test_wish__capped__is_no_dearer_than_the_key_allows(asked: Any, own: Any, he
 
 def test_key_request__time_without_a_zone__is_refused() -> None:
     with pytest.raises(BadRequest, match="time zone"):
-        schema.KeyRequest(payer=PAYER, expires_at="2027-01-31T00:00:00").to_policy()  # type: ignore[arg-type]
+        key_schema.KeyRequest(payer=PAYER, expires_at="2027-01-31T00:00:00").to_policy()  # type: ignore[arg-type]
 
 
 def test_key_request__payer__has_its_checksum_or_is_refused() -> None:
-    assert schema.KeyRequest(payer=PAYER.lower()).payer == "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
+    assert key_schema.KeyRequest(payer=PAYER.lower()).payer == "0xABaBaBaBABabABabAbAbABAbABabababaBaBABaB"
     with pytest.raises(BadRequest, match="mistyped"):
-        schema.KeyRequest(payer="0xaBaBaBaBABabABabAbAbABAbABabababaBaBABaB")
+        key_schema.KeyRequest(payer="0xaBaBaBaBABabABabAbAbABAbABabababaBaBABaB")
 
 
 async def test_idempotency__retry__gets_the_answer_and_another_request_is_refused(pool: AsyncPool) -> None:  # noqa: F811

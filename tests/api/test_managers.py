@@ -9,7 +9,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
-from api import BadRequest, NoCredit, NoSuchModel, WrongKey, schema
+from api import BadRequest, NoCredit, NoSuchModel, WrongKey, key_schema
 from api.budget import Budget
 from api.keys import KeyStore
 from api.managers import Manager, Managers
@@ -111,8 +111,8 @@ async def test_manager__payer__is_its_own_alone_and_the_operator_names_one(manag
         own.payer_for(WALLET.address)
 
 
-def gift(**change: Any) -> schema.SponsorshipRequest:
-    return schema.SponsorshipRequest(**{"name": "workshop", "keys": 2, "budget": "100", "models": ["m"], "key_days": 7, **change})
+def gift(**change: Any) -> key_schema.SponsorshipRequest:
+    return key_schema.SponsorshipRequest(**{"name": "workshop", "keys": 2, "budget": "100", "models": ["m"], "key_days": 7, **change})
 
 
 async def test_sponsorship__claimed_by_many_at_once__gives_just_its_keys(sponsorships: Sponsorships, pool: AsyncPool) -> None:  # noqa: F811
