@@ -208,6 +208,9 @@ class Batches:
         except asyncio.CancelledError:
             await asyncio.shield(self._again(row))
             raise
+        except Exception as error:  # a line must not end the work on all others
+            log.exception("a line of a batch failed", batch=row["batch_id"], line=row["line"])
+            answer, status = ApiError(f"an error of the gateway's own: {type(error).__name__}", code="internal_error").body(), 500
         async with self.pool.connection() as connection:
             await connection.execute(
                 "UPDATE api.batch_line SET state = 'done', status = %s, answer = %s WHERE batch_id = %s AND line = %s AND gateway = %s",
