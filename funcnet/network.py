@@ -367,8 +367,8 @@ class Network:
             raise FuncnetError(f"`provider-agent {arguments[0]}` failed for {plan.name}: {done.stderr.strip()[-800:]}")
         return done.stdout.splitlines()[-1]
 
-    def start_provider(self, name: str, adversary: str = "") -> None:
-        """Start a provider's agent, or in its place one of the adversaries that the tests keep."""
+    def start_provider(self, name: str, adversary: str = "", **settings: object) -> None:
+        """Start a provider's agent, with other settings where some are given, or in its place one of the adversaries that the tests keep."""
         plan = next(plan for plan in self.plans if plan.name == name)
         environment = self._environment(
             data_dir=self.provider_dir(name),
@@ -377,6 +377,7 @@ class Network:
             port=self.behind.get(name, self.ports[name]),
             drain_seconds=DRAIN_SECONDS,
             **self._keys(f"{name}-operator"),
+            **settings,
         )
         cheat = [sys.executable, "-m", "tests.adversaries.provider", adversary]
         self.supervisor.start(name, cheat if adversary else [str(_bin("provider-agent")), "start"], {**environment, "PYTHONPATH": str(PROJECT)})

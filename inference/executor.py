@@ -99,6 +99,19 @@ class StageExecutor:
                 reason = f"{type(error).__name__}: {error}"
         raise CutError(f"layers {self.stage.layers} of {type(self.stage.model).__name__} do not run without the others ({reason}); serve all layers")
 
+    def unload(self) -> None:
+        """Give the weights' memory back; what is known of the model stays. No session may be open, and none can run until ``reload``."""
+        torch.nn.Module.to(self.stage.model, "meta")
+        self._slabs.clear()
+
+    def reload(self, fresh: LoadedStage) -> None:
+        """Take the weights of the same layers, loaded anew; hooks and what ``pack`` has found stay as they are."""
+        model, found = self.stage.model, fresh.model
+        model.load_state_dict(found.state_dict(), assign=True)
+        for name, buffer in found.named_buffers():  # those that are no part of the state, as rotary frequencies
+            owner, _, own_name = name.rpartition(".")
+            model.get_submodule(owner)._buffers[own_name] = buffer
+
     @property
     def hidden_size(self) -> int:
         return int(self.stage.model.config.get_text_config(decoder=True).hidden_size)

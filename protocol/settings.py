@@ -90,6 +90,9 @@ class ProviderSettings(NetworkSettings):
     )
     anchor_seconds: float = Field(1.0, gt=0, description="pause between two looks for receipts to anchor")
     drain_seconds: float = Field(30.0, ge=0, description="how long open sessions may go on once the agent is asked to end")
+    unload_seconds: float = Field(
+        0.0, ge=0, description="idle for so long, the weights' memory is given back until the stage is asked again; 0 for never"
+    )
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for `provider-agent why`")
 
     def for_model(self, name: str | None) -> Self:

@@ -16,7 +16,7 @@ import transformers
 
 from inference.classes import ExecutionClass
 from inference.executor import StageExecutor
-from inference.loader import load_stage
+from inference.loader import LoadedStage, load_stage
 from protocol import ProtocolError, SettingsError
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_account
@@ -58,7 +58,11 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     chain = settings.chain()
     execution = ExecutionClass.parse(settings.execution_class)
     manifest = Manifest.read(settings.model_dir)
-    stage = load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
+
+    def load() -> LoadedStage:
+        return load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
+
+    stage = load()
 
     ledger = Ledger(settings.data_dir / "provider.db")
     evidence = EvidenceStore(settings.data_dir / "evidence", settings.evidence_bytes)
@@ -86,6 +90,8 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         planting=planting,
         kv_bytes=settings.kv_bytes,
         model_dir=settings.model_dir,
+        load=load,
+        unload_seconds=settings.unload_seconds,
     )
     tamper(server)
     anchoring = Anchoring(chain, ledger, account, settings.owner)
@@ -107,6 +113,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.collect))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 10, lambda: asyncio.to_thread(retention.sweep))),
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(planting.open_convicted))),
+        asyncio.create_task(_repeat(settings.anchor_seconds, server.unload_idle)),
     ]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ import structlog
 
 from inference.classes import ExecutionClass
 from inference.executor import SessionState, StageExecutor
+from inference.loader import LoadedStage
 from protocol import ProtocolError
 from protocol.grammar import Grammar
 from protocol.receipts import RouteUpdate, SessionOffer
@@ -81,7 +82,12 @@ class StageServer:
     planting: Planting
     kv_bytes: int
     model_dir: Path
+    load: Callable[[], LoadedStage]
+    """Reads the stage's weights again."""
+    unload_seconds: float = 0.0
+    """Idle for so long, it gives their memory back until it is asked again; 0 for never."""
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
+    loaded: bool = field(default=True, init=False)
     clients: StageClients = field(default_factory=StageClients, init=False)
     """To the stages behind this one."""
     draining: bool = field(default=False, init=False)
@@ -93,6 +99,8 @@ class StageServer:
         self.scheduler = Scheduler(self.executor, lambda: len(self.sessions))
         self.kv_row_bytes = self.executor.kv_row_bytes()
         self.prefixes = Prefixes(self.executor.forks)
+        self._loading, self._opening, self._used = asyncio.Lock(), 0, time.monotonic()
+        self._waking: asyncio.Task[None] | None = None
 
     def handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -113,6 +121,14 @@ class StageServer:
 
     async def open(self, request: OpenRequest) -> OpenReply:
         """Check the gateway's order and make room for the session. Raises Refused."""
+        self._opening += 1
+        try:
+            return await self._open(request)
+        finally:
+            self._opening -= 1
+            self._used = time.monotonic()
+
+    async def _open(self, request: OpenRequest) -> OpenReply:
         offer = SessionOffer.from_json(request.offer.message)
         offer.require_signer(self.signer.domain, request.offer.signature_bytes, offer.gateway)
         sampling = SamplingParameters.from_json(request.sampling)
@@ -122,6 +138,7 @@ class StageServer:
         self.evidence.require_room()
         await asyncio.to_thread(self.pricing.require, offer, request.bulk)
         await self.backing.require(offer)
+        await self._require_loaded()
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         if not await asyncio.to_thread(self.ledger.begin_session, folder.name):
             self.backing.done(offer)
@@ -156,6 +173,34 @@ class StageServer:
         self.sessions[offer.job_id] = session
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)
         return OpenReply(self.execution.name)
+
+    async def _require_loaded(self) -> None:
+        """Wait until the weights are here. They are loaded to the end also where the gateway does not wait for it: the next job finds them."""
+        self._waking = asyncio.create_task(self._wake())
+        await asyncio.shield(self._waking)
+
+    async def _wake(self) -> None:
+        async with self._loading:
+            if self.loaded:
+                return
+            began = time.monotonic()
+            fresh = await asyncio.to_thread(self.load)
+            await self.scheduler.alone(lambda: self.executor.reload(fresh))
+            self.loaded = True
+            log.info("woken", seconds=round(time.monotonic() - began, 2))
+
+    async def unload_idle(self) -> None:
+        """Give the weights' memory back where nothing has been open for a while."""
+        if not self.unload_seconds or self.sessions or self._opening:
+            self._used = time.monotonic()
+            return
+        async with self._loading:
+            if self._opening or not self.loaded or time.monotonic() - self._used < self.unload_seconds:
+                return
+            self.prefixes.drop(self.prefixes.rows)
+            await self.scheduler.alone(self.executor.unload)
+            self.loaded = False
+            log.info("sleeps until it is asked", idle=self.unload_seconds)
 
     def _grammar(self, request: OpenRequest, offer: SessionOffer, sampling: SamplingParameters) -> Grammar | None:
         """What the answer has to fit, as far as it is known; None where nothing is asked, or another stage samples. Raises Refused."""

@@ -125,3 +125,20 @@ def test_manifest__written__reads_back_and_tampering_shows(folder: Path, tmp_pat
     (tmp_path / "manifest.json").write_text(text.replace(name, name + "x", 1))
     with pytest.raises(ValueError, match="does not hash to its root"):
         Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("cut", [(0, 2), (2, 4), (4, 6), (0, 6)], ids=str)
+def test_unload__and_reload__hold_no_weights_in_between_and_give_the_same_rows(folder: Path, cut: tuple[int, int]) -> None:
+    (stage,) = split(folder, [cut])
+    packs, first = stage.pack(), cut[0] == 0
+    source = torch.Generator().manual_seed(2)
+    rows = torch.randint(0, 97, (5,), generator=source) if first else torch.randn(5, 32, generator=source)
+    before = stage.step([(stage.open_session(), rows)])[0]
+    stage.unload()
+    held = [*stage.stage.model.parameters(), *stage.stage.model.buffers()]
+    assert all(tensor.is_meta for tensor in held)
+    assert (stage.vocab_size, stage.hidden_size, stage.packed) == (97, 32, packs)
+    stage.reload(load_stage(folder, LayerRange(*cut), torch.float32))
+    after = stage.step([(stage.open_session(), rows)])[0]
+    assert torch.equal(before.rows, after.rows)
+    assert before.logits is None or torch.equal(before.logits, after.logits)

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -218,6 +219,34 @@ def test_provider__killed_while_idle__the_next_job_goes_to_the_spare(network: Ne
         network.heal()
         network.wait_provider("provider-2")
         wait_served_by(network, client, "provider-2")
+
+
+@pytest.mark.slow
+def test_provider__idle_for_long__gives_its_memory_back_and_wakes_when_it_is_asked(network: Network, client: openai.OpenAI) -> None:
+    name = "provider-2"
+    network.supervisor.stop(name)
+    network.start_provider(name, unload_seconds=1)
+    try:
+        network.wait_provider(name)
+        wait_served_by(network, client, name)
+        said = ask(client, max_tokens=4, extra_body=USUAL).choices[0].message.content
+        for times in (1, 2):  # it falls asleep again
+            network.wait(lambda times=times: network.supervisor.tail(name, 2000).count("sleeps until it is asked") >= times, 30, "its sleep")
+            held = resident(network, name)
+            answer = ask(client, max_tokens=4, extra_body=USUAL)
+            assert network.address(name) in {receipt.provider for receipt in receipts_of(extra(answer))}
+            assert answer.choices[0].message.content == said
+            assert resident(network, name) > held
+    finally:
+        network.supervisor.stop(name)
+        network.start_provider(name)
+        network.wait_provider(name)
+        wait_served_by(network, client, name)
+
+
+def resident(network: Network, name: str) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{network.supervisor.processes[name].pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_far_are_billed(network: Network, client: openai.OpenAI) -> None:
