@@ -16,7 +16,7 @@ from protocol import SettingsError, Unavailable
 from protocol.receipts import Checkpoint, SessionOffer, Voucher
 from protocol.units import FUNC
 from protocol.vectors import counted
-from tests.network.asking import ask, extra, payer_of_its_own
+from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 from tests.network.test_gateways import client_of
 
 TOKEN = secrets.token_urlsafe(32)
@@ -42,22 +42,48 @@ def reachable(url: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def apart(network: Network, signer: str) -> Iterator[str]:
+    """The address of a gateway that has no key."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    network.start_gateway("gateway-3", port, signer_url=signer, signer_token=TOKEN, keystore="", keystore_password_file="")
+    network.wait(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 200, 30, "the gateway")
+    yield url
+    network.supervisor.stop("gateway-3")
+
+
 @pytest.fixture
 def remote(signer: str) -> RemoteSigner:
     return RemoteSigner(signer, TOKEN)
 
 
-def test_gateway__with_a_signer_apart__serves_and_has_no_key(network: Network, signer: str) -> None:
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    network.start_gateway("gateway-3", port, signer_url=signer, signer_token=TOKEN, keystore="", keystore_password_file="")
-    try:
-        network.wait(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 200, 30, "the gateway")
-        answer = ask(client_of(url, payer_of_its_own(network, "apart")), max_tokens=4)
-        assert len(extra(answer)["receipts"]) == 3
-        assert extra(answer)["settled"]
-    finally:
-        network.supervisor.stop("gateway-3")
+def test_gateway__with_a_signer_apart__serves_and_has_no_key(network: Network, apart: str) -> None:
+    answer = ask(client_of(apart, payer_of_its_own(network, "apart")), max_tokens=4)
+    assert len(extra(answer)["receipts"]) == 3
+    assert extra(answer)["settled"]
+
+
+def test_signer__gone_in_mid_stream__receipts_are_taken_once_it_is_back(network: Network, signer: str, apart: str) -> None:
+    key = payer_of_its_own(network, "patient")
+    told: dict[str, Any] = {}
+    for count, chunk in enumerate(ask(client_of(apart, key), max_tokens=20, stream=True)):
+        if count == 3:
+            network.supervisor.kill("signer")
+        told = (chunk.model_extra or {}).get("function_network") or told
+    assert (len(told["token_ids"]), told["settled"], told["receipts"]) == (20, False, [])
+    refused = requests.post(
+        f"{apart}/v1/chat/completions", json={"model": MODEL, "messages": QUESTION}, headers={"authorization": f"Bearer {key}"}, timeout=60
+    )
+    assert (refused.status_code, "signer" in refused.json()["error"]["message"]) == (503, True)
+    network.supervisor.revive("signer")
+    network.supervisor.wait("signer", lambda: reachable(signer), 20, "an answer")
+
+    def settled() -> bool:
+        job = requests.get(f"{apart}/v1/receipts/{told['job_id']}", headers={"authorization": f"Bearer {key}"}, timeout=10).json()
+        return len(job["receipts"]) == 3 and not job["unsettled"]
+
+    network.wait(settled, 60, "the receipts")
 
 
 def offer_of(network: Network, **changes: Any) -> SessionOffer:
