@@ -29,7 +29,7 @@ from protocol.grammar import Grammar
 from protocol.receipts import Checkpoint, RouteUpdate, SessionOffer
 from protocol.rows import FRAME_ROWS, TOKEN_BYTES, prompt_root, token_payload
 from protocol.sampling import SamplingParameters, TokenLogprobs
-from protocol.stage_rpc import StageRefused, StageUnavailable
+from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
 from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from protocol.wire import (
@@ -49,6 +49,8 @@ from protocol.wire import (
 log = structlog.get_logger()
 
 OPEN_SECONDS = 8
+DIED_SECONDS = 1
+"""A stage that does not answer for longer is asked once only."""
 FIRST_TOKEN_SECONDS = 60
 STEP_SECONDS = 20
 OFFER_SECONDS = 600
@@ -216,14 +218,25 @@ class Pipeline:
             await self.budget.reserve_more(spec.name, offer.most)
         await self.budget.add_leg(key, offer, signed, stop)
         try:
-            client = await self.router.clients.to(stop)
-            await client.call("Open", request, OpenReply, OPEN_SECONDS)
+            client = await self._ask_to_open(stop, request)
         except (StageUnavailable, StageRefused) as error:
-            if isinstance(error, StageUnavailable):
-                self.router.clients.forget(stop)
             await self.budget.refuse(key)
             raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
         return Leg(key, offer, stop, stops, client)
+
+    async def _ask_to_open(self, stop: RouteStop, request: OpenRequest) -> StageClient:
+        """Raises StageUnavailable or StageRefused. A kept channel may have died with the stage's last process: then once more over a new one."""
+        began = asyncio.get_running_loop().time()
+        for last in (False, True):
+            client = await self.router.clients.to(stop)
+            try:
+                await client.call("Open", request, OpenReply, OPEN_SECONDS)
+                break
+            except StageUnavailable:
+                self.router.clients.forget(stop)
+                if last or asyncio.get_running_loop().time() - began > DIED_SECONDS:
+                    raise
+        return client
 
     async def _attach_first(self) -> None:
         first = self.legs[0]

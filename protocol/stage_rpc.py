@@ -113,7 +113,7 @@ class StageClients:
         """Connect to a stage on a route, or use the connection that there is. Raises StageUnavailable."""
         key = stop.endpoint, stop.tls_cert_hash
         known = self._clients.get(key)
-        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+        if known is None or (known.done() and _is_dead(known)):
             known = self._clients[key] = asyncio.create_task(StageClient.to(stop))
         return await asyncio.shield(known)
 
@@ -127,6 +127,13 @@ class StageClients:
         for client in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(client, StageClient):
                 await client.close()
+
+
+def _is_dead(known: "asyncio.Task[StageClient]") -> bool:
+    """Whether a connection never came to be, or broke and waits before it is tried again: the stage may be back, and a new one finds it at once."""
+    if known.cancelled() or known.exception() is not None:
+        return True
+    return known.result().channel.get_state() in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
 def translate(error: grpc.aio.AioRpcError, endpoint: str) -> ProtocolError:
