@@ -13,6 +13,8 @@ from funcnet.network import Network
 from funcnet.processes import free_ports
 from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 
+STORY = [{"role": "user", "content": "Tell me a very long story."}]
+
 
 @pytest.fixture(scope="module")
 def second(network: Network) -> Iterator[str]:
@@ -62,7 +64,7 @@ def test_gateways__one_killed_in_mid_stream__the_other_settles_what_it_left(netw
     key = payer_of_its_own(network, "left-behind")
     lines = requests.post(
         f"{second}/v1/chat/completions",
-        json={"model": MODEL, "messages": QUESTION, "max_tokens": 200, "stream": True},
+        json={"model": MODEL, "messages": STORY, "max_tokens": 200, "temperature": 0, "stream": True},
         headers={"authorization": f"Bearer {key}"},
         stream=True,
         timeout=60,
