@@ -71,3 +71,8 @@ class NoRoute(ApiError):
     status = 503
     kind = "service_unavailable"
     headers: ClassVar[dict[str, str]] = {"retry-after": "2"}
+
+    @classmethod
+    def unavailable(cls, error: Exception) -> "NoRoute":
+        """A database, a node or a signer is away."""
+        return cls(f"a part of the gateway does not answer: {error}", code="unavailable")

@@ -33,7 +33,7 @@ from api.cover import Cover
 from api.files import Files
 from api.idempotency import Idempotency
 from api.jobs import Jobs
-from api.keys import ApiKey, KeyStore
+from api.keys import ApiKey, KeyStore, bearer
 from api.legs import LegCloser
 from api.limits import RateLimits
 from api.managers import Managers
@@ -43,7 +43,7 @@ from api.pages import pages
 from api.peers import Peers
 from api.routing import Router
 from api.settler import Settler
-from api.signing import LocalSigner, RemoteSigner
+from api.signing import LocalSigner, RemoteSigner, Signer
 from api.sponsorships import Sponsorships
 from api.watch import Watch
 from protocol import ProtocolError, SettingsError, Unavailable, logs
@@ -80,7 +80,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     completions = Completions(jobs, models, limits, cover, idempotency)
     files = Files(pool)
     batches = Batches(pool, files, keys, completions, peers)
-    sweeps += [batches.sweep, files.sweep]
+    managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)
+    sweeps += [batches.sweep, files.sweep, peers.sweep, managers.sweep]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -95,8 +96,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         with suppress(DatabaseError):
             await peers.leave()
         await router.clients.close()
-        if isinstance(account, RemoteSigner):
-            await account.close()
+        await account.close()
         await pool.close()
 
     app = FastAPI(title="Function Network gateway", version="1", lifespan=lifespan, responses=schema.ERRORS)
@@ -108,7 +108,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         return await keys.authenticate(request.headers.get("authorization"))
 
     def require_token(request: Request, wanted: str, name: str) -> None:
-        token = (request.headers.get("authorization") or "").removeprefix("Bearer ")
+        token = bearer(request.headers.get("authorization"))
         if not hmac.compare_digest(token.encode(), wanted.encode()):
             raise WrongKey(f"this needs the gateway's {name} token", code=f"invalid_{name}_token")
 
@@ -157,15 +157,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(completions.routes(caller))
     app.include_router(files.routes(caller))
     app.include_router(batches.routes(caller))
-    dollars = Dollars(settings.usd_per_func)
-    managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)
     app.include_router(Administration(keys, managers, Sponsorships(pool, keys), cover, limits).routes())
     app.include_router(Account(pool, keys, budget, dollars, account.address, settings.indexer_url).routes(caller))
     app.include_router(pages(jobs, models, settings.indexer_url))
     return app
 
 
-def _signer(settings: GatewaySettings) -> LocalSigner | RemoteSigner:
+def _signer(settings: GatewaySettings) -> Signer:
     """Raises SettingsError."""
     if settings.signer_url:
         return RemoteSigner(settings.signer_url, settings.signer_token.get_secret_value())
@@ -220,7 +218,7 @@ def _add_error_shapes(app: FastAPI) -> None:
     @app.exception_handler(Unavailable)
     @app.exception_handler(DatabaseError)
     async def unavailable(_: Request, error: Exception) -> JSONResponse:
-        return shaped(NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable"))
+        return shaped(NoRoute.unavailable(error))
 
 
 class Stamp:

@@ -200,7 +200,7 @@ class Batches:
             key = await self.keys.by_id(row["key_id"])
             answer, status = await self.completions.in_bulk(key, ENDPOINTS[row["endpoint"]](**row["body"])), 200
         except (ApiError, ProtocolError) as error:
-            fault = error if isinstance(error, ApiError) else NoRoute(f"a part of the gateway does not answer: {error}", code="unavailable")
+            fault = error if isinstance(error, ApiError) else NoRoute.unavailable(error)
             answer, status = fault.body(), fault.status
             if isinstance(fault, NoRoute) and row["tries"] < MOST_TRIES:
                 await self._again(row)

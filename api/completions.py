@@ -56,7 +56,8 @@ class Completions:
         """A whole answer, of stages that let others go first, at their share for such work. Raises ApiError."""
         model = self.models.named(request.model, key.models)
         shape, prompt = _laid_out_as(request, model)
-        (begun,) = await self._begin_all(key, model, await asyncio.to_thread(prompt), request, bulk=True)
+        asked = await asyncio.to_thread(prompt)
+        (begun,) = await self._begin_all(key, model, asked._replace(bulk=True), request)
         return shape.whole([begun.job], [await self._rest(begun)])
 
     async def _answer(self, http: Request, request: schema.SamplingRequest, key: ApiKey) -> Response:
@@ -84,25 +85,25 @@ class Completions:
                 await asyncio.shield(slot.forget())
             raise
 
-    async def _begin_all(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest, bulk: bool = False) -> list[Begun]:
+    async def _begin_all(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> list[Begun]:
         """A job for each choice."""
-        first = await self._begin(key, model, asked, request, bulk)
+        first = await self._begin(key, model, asked, request)
         begun = [first]
         try:
             for index in range(1, request.n):
-                begun.append(await self.jobs.begin(key, model, asked, request, index, bulk))
+                begun.append(await self.jobs.begin(key, model, asked, request, index))
         except BaseException:
             for one in begun:
                 await one.rest.aclose()
             raise
         return begun
 
-    async def _begin(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest, bulk: bool) -> Begun:
+    async def _begin(self, key: ApiKey, model: TextModel, asked: Asked, request: schema.SamplingRequest) -> Begun:
         try:
-            return await self.jobs.begin(key, model, asked, request, bulk=bulk)
+            return await self.jobs.begin(key, model, asked, request)
         except NoCredit:
             await self.cover.refresh_credit(key.payer)
-            return await self.jobs.begin(key, model, asked, request, bulk=bulk)
+            return await self.jobs.begin(key, model, asked, request)
 
     async def _rest(self, begun: Begun) -> str:
         """All of the text. Raises NoRoute where a stage broke off."""

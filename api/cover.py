@@ -29,6 +29,8 @@ ALLOCATION = 100 * FUNC
 PAUSE_SECONDS = 1.0
 ASK_SECONDS = 10
 """Between two questions to each provider at which share of its prices it takes bulk work."""
+SWEEP_SECONDS = 60
+"""Between two looks at tables that would grow."""
 Work = Callable[[], Awaitable[None]]
 UNKNOWN_PROVIDER = "0x0000000000000000000000000000000000000000"
 
@@ -50,6 +52,7 @@ class Cover:
     """Of tables that would grow."""
     _summarised: int = 0
     _asked: int = 0
+    _swept: int = 0
 
     async def run(self) -> None:
         """Until cancelled; what fails is logged and tried again."""
@@ -67,7 +70,10 @@ class Cover:
                     self._asked = now
                     works.append(self.router.ask_percents)
                 if self.peers.leads:
-                    works += [partial(self._hand_in, http), partial(self._summarise, http, now), *self.sweeps]
+                    works += [partial(self._hand_in, http), partial(self._summarise, http, now)]
+                if self.peers.leads and now > self._swept + SWEEP_SECONDS:
+                    self._swept = now
+                    works += self.sweeps
                 for work in works:
                     try:
                         await work()

@@ -174,10 +174,12 @@ class Job:
 
 
 class Asked(NamedTuple):
-    """What a model is to go on with, and what its answer has to fit: a schema or a grammar, or anything where that is empty."""
+    """What a model is to go on with, and what its answer has to fit: a schema or a grammar, or anything where that is empty; ``bulk``: by stages that
+    let others go first."""
 
     prompt: list[int]
     schema: str = ""
+    bulk: bool = False
 
 
 @dataclass
@@ -212,11 +214,11 @@ class Jobs:
     summaries: Summaries = field(default_factory=lambda: Summaries(int(time.time())))
     _registered: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
-    async def begin(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0, bulk: bool = False) -> Begun:
+    async def begin(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0) -> Begun:
         """Start a job for one choice and wait for its first text: what fails before that is tried on other stages, and else a status. Raises
         ApiError."""
         for _ in range(BEGIN_TRIES):
-            job = await self.start(key, model, asked, request, index, bulk)
+            job = await self.start(key, model, asked, request, index)
             rest = job.pieces()
             try:
                 return Begun(job, await anext(rest, ""), rest)
@@ -232,7 +234,7 @@ class Jobs:
         job.outcome.broke_off = True
         return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
 
-    async def start(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0, bulk: bool = False) -> Job:
+    async def start(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0) -> Job:
         """Reserve, route and open. Raises ApiError."""
         prompt = asked.prompt
         room = model.context - len(prompt)
@@ -243,7 +245,7 @@ class Jobs:
         sampling = self._sampling(model, request, asked.schema, index)
         layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
         grammar = await asyncio.to_thread(_grammar, model, sampling)
-        wish = replace(request.provider.to_wish().capped(key.most_input, key.most_output), bulk=bulk)
+        wish = replace(request.provider.to_wish().capped(key.most_input, key.most_output), bulk=asked.bulk)
         spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, wish=wish, grammar=grammar)
         prefix = self.prefixes.find(key.payer, model.model_id, prompt)
         passed_over: set[str] = set()

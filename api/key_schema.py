@@ -4,12 +4,29 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from eth_utils import is_checksum_address, is_checksum_formatted_address, to_checksum_address
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from api import BadRequest
 from api.keys import Policy
 from api.schema import MaxPrice, to_wei
 
+
+def _with_zone(time: datetime, about: ValidationInfo) -> datetime:
+    if time.tzinfo is None:
+        raise BadRequest(f"'{about.field_name}' is {time.isoformat()} without a time zone; end it with Z or +00:00", about.field_name)
+    return time
+
+
+def _checksummed(address: str, about: ValidationInfo) -> str:
+    if is_checksum_formatted_address(address) and not is_checksum_address(address):
+        raise BadRequest(f"'{about.field_name}' is {address}, whose capitals do not fit its checksum; it may be mistyped", about.field_name)
+    return to_checksum_address(address)
+
+
+Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$"), AfterValidator(_checksummed)]
+Moment = Annotated[datetime, AfterValidator(_with_zone)]
+"""With its zone, since it could else mean any."""
+Wei = Annotated[str, Field(pattern=r"^\d{1,60}$")]
 PERIODS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
 
 
@@ -18,16 +35,14 @@ class KeyPolicy(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(max_length=200)] = "default"
-    budget: Annotated[str, Field(pattern=r"^\d{1,60}$")] | None = None
+    budget: Wei | None = None
     budget_period: Literal["hour", "day", "week", "month"] | None = None
     models: list[str] | None = None
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     max_price: MaxPrice | None = None
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     def to_policy(self) -> Policy:
-        """Raises BadRequest for a time without a zone, which could mean any."""
-        _require_zone(self.expires_at)
         price = self.max_price or MaxPrice()
         return Policy(
             None if self.budget is None else int(self.budget),
@@ -40,18 +55,10 @@ class KeyPolicy(BaseModel):
         )
 
 
-Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
-
-
 class KeyRequest(KeyPolicy):
     """``POST /v1/keys``. ``payer``: whose deposit pays; a management key's own where none is given."""
 
     payer: Address | None = None
-
-    @model_validator(mode="after")
-    def with_checksum(self) -> "KeyRequest":
-        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
-        return self
 
 
 class KeyChange(KeyPolicy):
@@ -78,11 +85,6 @@ class ChallengeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     address: Address
 
-    @model_validator(mode="after")
-    def with_checksum(self) -> "ChallengeRequest":
-        self.address = _checksummed(self.address, "address")
-        return self
-
 
 class SignIn(BaseModel):
     """``POST /v1/auth/sign-in``. ``signature``: of the challenge's message, as wallets sign text (EIP-191)."""
@@ -98,29 +100,17 @@ class ManagementKeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(max_length=200)] = "default"
     payer: Address | None = None
-    expires_at: datetime | None = None
-
-    @model_validator(mode="after")
-    def require_zone(self) -> "ManagementKeyRequest":
-        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
-        _require_zone(self.expires_at)
-        return self
+    expires_at: Moment | None = None
 
 
 class SponsorshipRequest(KeyPolicy):
     """``POST /v1/sponsorships``: a policy for each of ``keys`` keys, good for ``key_days``, that whoever has the code may claim until
     ``expires_at``. ``budget``: of each key, and required: it is what the sponsor gives away."""
 
-    budget: Annotated[str, Field(pattern=r"^\d{1,60}$")]
+    budget: Wei
     payer: Address | None = None
     keys: Annotated[int, Field(ge=1, le=10_000)]
     key_days: Annotated[int, Field(ge=1, le=366)] = 30
-
-    @model_validator(mode="after")
-    def with_checksum(self) -> "SponsorshipRequest":
-        self.payer = None if self.payer is None else _checksummed(self.payer, "payer")
-        self.to_policy()
-        return self
 
     def key_policy(self) -> dict[str, Any]:
         """The members that are the keys' own, as JSON."""
@@ -140,14 +130,3 @@ class ModelRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=96)]
     folder: str
-
-
-def _require_zone(expires_at: datetime | None) -> None:
-    if expires_at is not None and expires_at.tzinfo is None:
-        raise BadRequest(f"'expires_at' is {expires_at.isoformat()} without a time zone; end it with Z or +00:00", "expires_at")
-
-
-def _checksummed(address: str, name: str) -> str:
-    if is_checksum_formatted_address(address) and not is_checksum_address(address):
-        raise BadRequest(f"{name!r} is {address}, whose capitals do not fit its checksum; it may be mistyped", name)
-    return to_checksum_address(address)

@@ -71,6 +71,7 @@ def _checksum(body: str) -> str:
 NO_POLICY = Policy()
 OVER = "(period_seconds IS NOT NULL AND now() >= period_start + make_interval(secs => period_seconds))"
 """Whether a key's budget period is over, so that the next begins with whatever it does next."""
+OF_PAYER = "(%(payer)s::text IS NULL OR payer = %(payer)s)"
 HELD = "SELECT k.id, payer, models, most_input, most_output, requests_per_minute, revoked_at, expires_at < now() AS expired"
 SHOWN = f"""
 SELECT id, name, payer, budget::text, period_seconds, spent::text, reserved::text, models, most_input::text, most_output::text, requests_per_minute,
@@ -132,7 +133,7 @@ class KeyStore:
 
     async def authenticate(self, header: str | None) -> ApiKey:
         """The key of an ``Authorization: Bearer`` header. Raises WrongKey."""
-        key = (header or "").removeprefix("Bearer ").strip()
+        key = bearer(header)
         if not key:
             raise WrongKey("no API key was given; send it as 'Authorization: Bearer fn-...'", code="missing_api_key")
         if not well_formed(key):
@@ -158,14 +159,11 @@ class KeyStore:
 
     async def revoke(self, key_id: str) -> bool:
         async with self.pool.connection() as connection:
-            cursor = await connection.execute("UPDATE api.key SET revoked_at = now() WHERE id = %s AND revoked_at IS NULL", (key_id,))
-            return cursor.rowcount == 1
+            return await revoke_own(connection, "api.key", key_id, None)
 
     async def list(self, payer: str | None = None) -> list[dict[str, Any]]:
         """Keys without their secrets: a payer's, or all."""
-        async with self.pool.connection() as connection:
-            query = f"{SHOWN} WHERE %(payer)s::text IS NULL OR payer = %(payer)s ORDER BY created_at"
-            return [shown(row) for row in await (await connection.execute(query.encode(), {"payer": payer})).fetchall()]
+        return await listed(self.pool, SHOWN, payer)
 
     async def one(self, key_id: str) -> dict[str, Any]:
         """A key without its secret. Raises NoSuchModel where there is none that lives."""
@@ -177,6 +175,24 @@ class KeyStore:
         if row is None:
             raise NoSuchModel(f"no live key {key_id}", code="no_such_key")
         return shown(row)
+
+
+def bearer(header: str | None) -> str:
+    """The token of an ``Authorization`` header, empty where there is none."""
+    return (header or "").removeprefix("Bearer ").strip()
+
+
+async def listed(pool: AsyncPool, query: str, payer: str | None) -> list[dict[str, Any]]:
+    """Rows of a payer, or all, by age and as JSON has them."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(f"{query} WHERE {OF_PAYER} ORDER BY created_at".encode(), {"payer": payer})
+        return [shown(row) for row in await cursor.fetchall()]
+
+
+async def revoke_own(connection: AsyncConnection[Row], table: str, name: str, payer: str | None) -> bool:
+    """Revoke a row of a payer's, or anybody's where none is named; whether there was one that lived. ``table`` is ours, never a caller's."""
+    query = f"UPDATE {table} SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL AND {OF_PAYER}"
+    return (await connection.execute(query.encode(), {"id": name, "payer": payer})).rowcount == 1
 
 
 def _held(row: Row) -> ApiKey:

@@ -15,7 +15,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from api import NoSuchModel, WrongKey
-from api.keys import key_hash, new_key, shown, well_formed
+from api.keys import bearer, key_hash, listed, new_key, revoke_own, shown, well_formed
 from protocol.database import AsyncPool
 
 PREFIX = "fnm"
@@ -60,8 +60,6 @@ class Managers:
             f"Issued At: {now.isoformat().replace('+00:00', 'Z')}\nExpiration Time: {until.isoformat().replace('+00:00', 'Z')}"
         )
         async with self.pool.connection() as connection:
-            await connection.execute("DELETE FROM api.challenge WHERE until < now()")
-            await connection.execute("DELETE FROM api.manager WHERE signed_in AND expires_at < now()")
             await connection.execute("INSERT INTO api.challenge VALUES (%s, %s, %s, %s)", (nonce, address, message, until))
         return {"nonce": nonce, "message": message, "expires_at": until.isoformat()}
 
@@ -98,7 +96,7 @@ class Managers:
 
     async def authenticate(self, header: str | None) -> Manager:
         """Of an ``Authorization: Bearer`` header. Raises WrongKey."""
-        token = (header or "").removeprefix("Bearer ").strip()
+        token = bearer(header)
         if not token:
             raise WrongKey("this needs the admin token or a management key; sign in at /keys, or send 'Authorization: Bearer fnm-...'")
         if hmac.compare_digest(token.encode(), self.admin_token.encode()):
@@ -117,17 +115,16 @@ class Managers:
 
     async def list(self, payer: str | None) -> Sequence[dict[str, Any]]:
         """Management keys without their secrets: a payer's, or all."""
-        query = f"{SHOWN} WHERE %(payer)s::text IS NULL OR payer = %(payer)s ORDER BY created_at"
-        async with self.pool.connection() as connection:
-            return [shown(row) for row in await (await connection.execute(query.encode(), {"payer": payer})).fetchall()]
+        return await listed(self.pool, SHOWN, payer)
 
     async def revoke(self, key_id: str, payer: str | None) -> None:
         """At once. Raises NoSuchModel where there is none that lives."""
         async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "UPDATE api.manager SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL "
-                "AND (%(payer)s::text IS NULL OR payer = %(payer)s)",
-                {"id": key_id, "payer": payer},
-            )
-        if cursor.rowcount != 1:
-            raise NoSuchModel(f"no live management key {key_id}", code="no_such_key")
+            if not await revoke_own(connection, "api.manager", key_id, payer):
+                raise NoSuchModel(f"no live management key {key_id}", code="no_such_key")
+
+    async def sweep(self) -> None:
+        """Let go of what is over."""
+        async with self.pool.connection() as connection:
+            await connection.execute("DELETE FROM api.challenge WHERE until < now()")
+            await connection.execute("DELETE FROM api.manager WHERE signed_in AND expires_at < now()")

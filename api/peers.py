@@ -66,8 +66,12 @@ class Peers:
                 "FOR UPDATE SKIP LOCKED)",
                 {"me": self.id, "dead": DEAD_SECONDS},
             )
-            await connection.execute("DELETE FROM api.gateway WHERE seen_at < now() - interval '1 hour'")
         return cursor.rowcount
+
+    async def sweep(self) -> None:
+        """Let go of who is long dead."""
+        async with self.pool.connection() as connection:
+            await connection.execute("DELETE FROM api.gateway WHERE seen_at < now() - interval '1 hour'")
 
     async def leave(self) -> None:
         """What is left here is the others' now."""

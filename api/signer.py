@@ -20,6 +20,7 @@ from eth_utils import to_checksum_address
 from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.keys import bearer
 from protocol import SettingsError, logs
 from protocol.chain import Chain
 from protocol.keystore import read_account
@@ -160,7 +161,7 @@ def create_app(settings: SignerSettings) -> FastAPI:
     service = SignerService(settings.chain(), account, most, Promises(settings.data_dir / "signer.db"))
 
     def require_token(request: Request) -> None:
-        given = (request.headers.get("authorization") or "").removeprefix("Bearer ")
+        given = bearer(request.headers.get("authorization"))
         if not hmac.compare_digest(given.encode(), token.encode()):
             raise HTTPException(401, "this needs the signer's token")
 

@@ -28,6 +28,8 @@ class Signer(Protocol):
 
     def sign_transaction(self, transaction: Any, /) -> Any: ...
 
+    async def close(self) -> None: ...
+
 
 class LocalSigner:
     """The key is in this process."""
@@ -44,6 +46,9 @@ class LocalSigner:
 
     def sign_transaction(self, transaction: Any, /) -> Any:
         return self.account.sign_transaction(transaction)
+
+    async def close(self) -> None:
+        """Holds nothing open."""
 
 
 class RemoteSigner:

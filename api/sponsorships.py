@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from api import NoSuchModel, WrongKey
 from api.key_schema import KeyPolicy, SponsorshipRequest
-from api.keys import KeyStore, key_hash, new_key, shown, well_formed
+from api.keys import KeyStore, key_hash, listed, new_key, revoke_own, shown, well_formed
 from protocol.database import AsyncPool, transaction
 
 PREFIX = "fns"
@@ -69,18 +69,11 @@ class Sponsorships:
 
     async def list(self, payer: str | None) -> Sequence[dict[str, Any]]:
         """A payer's, or all; with what their keys have spent."""
-        query = f"{SHOWN} WHERE %(payer)s::text IS NULL OR payer = %(payer)s ORDER BY created_at"
-        async with self.pool.connection() as connection:
-            return [shown(row) for row in await (await connection.execute(query.encode(), {"payer": payer})).fetchall()]
+        return await listed(self.pool, SHOWN, payer)
 
     async def revoke(self, name: str, payer: str | None) -> None:
         """No more keys, and those that were claimed end as well. Raises NoSuchModel where there is none that lives."""
         async with transaction(self.pool) as connection:
-            cursor = await connection.execute(
-                "UPDATE api.sponsorship SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL "
-                "AND (%(payer)s::text IS NULL OR payer = %(payer)s)",
-                {"id": name, "payer": payer},
-            )
-            if cursor.rowcount != 1:
+            if not await revoke_own(connection, "api.sponsorship", name, payer):
                 raise NoSuchModel(f"no live sponsorship {name}", code="no_such_sponsorship")
             await connection.execute("UPDATE api.key SET revoked_at = now() WHERE sponsorship_id = %s AND revoked_at IS NULL", (name,))

@@ -28,9 +28,6 @@ class Domain:
     chain_id: int
     contract: str
 
-    def fields(self) -> dict[str, Any]:
-        return {"name": self.name, "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract}
-
     @cached_property
     def separator(self) -> bytes:
         """EIP-712 ``domainSeparator``."""
