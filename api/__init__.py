@@ -8,6 +8,7 @@ ApiError                an answer in OpenAI's error shape, with its HTTP status
 ├── Conflict            409; says whether to try again
 ├── ClientGone          499; nobody reads it
 ├── TooManyRequests     429 with Retry-After and the rate limit's headers
+├── NotVerified         502; checks were asked for, and a stage did not pass one
 └── NoRoute             503 with Retry-After
 """
 
@@ -65,6 +66,11 @@ class ClientGone(ApiError):
 class TooManyRequests(ApiError):
     status = 429
     kind = "rate_limit_error"
+
+
+class NotVerified(ApiError):
+    status = 502
+    kind = "verification_error"
 
 
 class NoRoute(ApiError):

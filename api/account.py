@@ -33,7 +33,8 @@ class Dollars:
         """A model with its prices in dollars as well."""
         if self.per_func is None or model["pricing"] is None:
             return model
-        return {**model, "pricing_usd": {name: f"{Decimal(price) * self.per_func:f}" for name, price in model["pricing"].items()}}
+        told = {**model, "pricing_usd": {name: f"{Decimal(price) * self.per_func:f}" for name, price in model["pricing"].items()}}
+        return told if model["check_price"] is None else {**told, "check_price_usd": f"{Decimal(model['check_price']) * self.per_func:f}"}
 
     def beside(self, name: str, wei: int) -> dict[str, str | None]:
         """An amount in wei, and in dollars where there is a rate."""

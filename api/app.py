@@ -28,6 +28,7 @@ from api.administration import Administration
 from api.anchors import Anchors
 from api.batches import Batches
 from api.budget import Budget, LegKey
+from api.checks import Checks
 from api.completions import Completions
 from api.cover import Cover
 from api.files import Files
@@ -73,10 +74,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     limits, anchors = RateLimits(pool, settings.requests_per_minute), Anchors(chain, budget)
     settler = Settler(budget, LegCloser(chain, account, budget), peers)
     router.load = settler.load
-    jobs = Jobs(chain, account, budget, router, settler)
+    checks = Checks(chain, account, budget)
+    jobs = Jobs(chain, account, budget, router, settler, checks)
     idempotency, dollars = Idempotency(pool), Dollars(settings.usd_per_func)
     watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
-    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, jobs.summaries, peers, sweeps)
+    cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, checks, jobs.summaries, peers, sweeps)
     completions = Completions(jobs, models, limits, cover, idempotency)
     files = Files(pool)
     batches = Batches(pool, files, keys, completions, peers)

@@ -45,11 +45,15 @@ SELECT cumulative FROM raised
 """A leg's amount to its stream and to what its payer was charged, once."""
 SETTLE = """
 WITH legs AS (
-    SELECT COALESCE(sum(amount), 0) AS charged, COALESCE(sum(most) FILTER (WHERE state = 'open'), 0) AS held FROM api.leg WHERE job_id = %(j)s
+    SELECT COALESCE(sum(amount), 0) + (SELECT COALESCE(sum(amount), 0) FROM api.check WHERE job_id = %(j)s) AS charged,
+           COALESCE(sum(most) FILTER (WHERE state = 'open'), 0)
+           + (SELECT check_reserved FROM api.job WHERE id = %(j)s AND %(s)s::text IS NULL UNION ALL SELECT 0 LIMIT 1) AS held
+    FROM api.leg WHERE job_id = %(j)s
 ), before AS (
     SELECT reserved, charged FROM api.job WHERE id = %(j)s
 ), job AS (
     UPDATE api.job SET reserved = legs.held, charged = legs.charged, state = COALESCE(%(s)s, state),
+           check_reserved = CASE WHEN %(s)s::text IS NULL THEN check_reserved ELSE 0 END,
            completion_tokens = COALESCE(%(n)s, completion_tokens)
     FROM legs WHERE id = %(j)s RETURNING key_id, payer
 ), change AS (
@@ -62,7 +66,33 @@ WITH legs AS (
 )
 SELECT charged FROM legs
 """
-"""A job's figures from its legs; the key's row is locked before the payer's, as everywhere."""
+"""A job's figures from its legs and checks; the key's row is locked before the payer's, as everywhere."""
+ORDER_CHECKS = """
+WITH job AS (
+    SELECT payer FROM api.job WHERE id = %(j)s
+), noted AS (
+    INSERT INTO api.check VALUES (%(j)s, %(v)s, %(m)s, %(a)s)
+), raised AS (
+    INSERT INTO api.voucher SELECT payer, %(v)s, %(m)s, %(a)s FROM job
+    ON CONFLICT (payer, provider, model_id) DO UPDATE SET cumulative = api.voucher.cumulative + excluded.cumulative
+    RETURNING payer, cumulative
+), paid AS (
+    UPDATE api.payer SET issued = issued + %(a)s FROM raised WHERE address = raised.payer
+)
+SELECT cumulative FROM raised
+"""
+REFUSE_CHECKS = """
+WITH gone AS (
+    SELECT c.amount, c.model_id, j.payer FROM api.check c JOIN api.job j ON j.id = c.job_id WHERE c.job_id = %(j)s AND c.verifier = %(v)s
+), zeroed AS (
+    UPDATE api.check SET amount = 0 WHERE job_id = %(j)s AND verifier = %(v)s
+), lowered AS (
+    UPDATE api.voucher SET cumulative = cumulative - gone.amount FROM gone
+    WHERE api.voucher.payer = gone.payer AND provider = %(v)s AND api.voucher.model_id = gone.model_id RETURNING gone.payer, gone.amount
+)
+UPDATE api.payer SET issued = issued - lowered.amount FROM lowered WHERE address = lowered.payer
+"""
+"""The stream's row is locked before the payer's, as everywhere."""
 NONCES_AT_ONCE = 50
 
 
@@ -107,13 +137,15 @@ class Budget:
         async with self.pool.connection() as connection:
             await connection.execute("UPDATE api.payer SET credit = %s, redeemed = %s WHERE address = %s", (credit, redeemed, payer))
 
-    async def reserve(self, key: ApiKey, job_id: str, model: str, prompt_tokens: int, amount: int) -> None:
-        """Set the job's greatest cost aside, from the key's budget and from the payer's credit. Raises NoCredit."""
+    async def reserve(self, key: ApiKey, job_id: str, model: str, prompt_tokens: int, amount: int, checks: int = 0) -> None:
+        """Set the job's greatest cost aside, from the key's budget and from the payer's credit; ``checks`` of it for checks of its stages. Raises
+        NoCredit."""
         async with transaction(self.pool) as connection:
             await self._set_aside(connection, key.id, key.payer, amount)
             await connection.execute(
-                "INSERT INTO api.job (id, key_id, payer, model, reserved, prompt_tokens, gateway, state) VALUES (%s, %s, %s, %s, %s, %s, %s, 'open')",
-                (job_id, key.id, key.payer, model, amount, prompt_tokens, self.gateway),
+                "INSERT INTO api.job (id, key_id, payer, model, reserved, check_reserved, prompt_tokens, gateway, state) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'open')",
+                (job_id, key.id, key.payer, model, amount, checks, prompt_tokens, self.gateway),
             )
 
     async def reserve_more(self, job_id: str, amount: int) -> None:
@@ -197,6 +229,25 @@ class Budget:
         async with self.pool.connection() as connection:
             await self._set_leg(connection, key, "state = 'closed', reply = %s", Jsonb(msgspec.to_builtins(reply)), only="state = 'asked'")
 
+    async def order_checks(self, job_id: str, verifier: str, model_id: bytes, amount: int) -> int:
+        """Raise the verifier's stream by what its checks of a job cost; the stream's cumulative amount, to be signed. Committed before that."""
+        async with self.pool.connection() as connection:
+            given = {"j": job_id, "v": verifier, "m": "0x" + model_id.hex(), "a": amount}
+            row = await (await connection.execute(ORDER_CHECKS.encode(), given)).fetchone()
+        assert row is not None
+        return int(row["cumulative"])
+
+    async def refuse_checks(self, job_id: str, verifier: str) -> None:
+        """The verifier took no order: take back what was issued."""
+        async with self.pool.connection() as connection:
+            await connection.execute(REFUSE_CHECKS.encode(), {"j": job_id, "v": verifier})
+
+    async def note_findings(self, job_id: str, verifier: str, findings: list[dict[str, Any]]) -> None:
+        """Keep what a verifier signed about a job's stages."""
+        async with self.pool.connection() as connection:
+            sql = "UPDATE api.check SET findings = %s WHERE job_id = %s AND verifier = %s"
+            await connection.execute(sql, (Jsonb(findings), job_id, verifier))
+
     async def settle(self, job_id: str, state: str | None = None, completion_tokens: int | None = None) -> int:
         """Bring the job's figures in line with its legs: charge what was issued, hold what open legs may cost, release the rest.
 
@@ -232,14 +283,18 @@ class Budget:
             await self._set_leg(connection, key, "anchor = %s", Jsonb(anchor))
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
-        """A job with its closed legs' stops, replies and anchors, in the order of their layers; None where there is none."""
+        """A job with its closed legs' stops, replies and anchors, in the order of their layers, and verifiers' findings; None where there is
+        none."""
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT id, payer, model, charged::text, prompt_tokens, completion_tokens, state, extract(epoch FROM created_at)::bigint AS created, "
                 "(SELECT count(*) FROM api.leg l WHERE l.job_id = j.id AND l.state IN ('open', 'asked')) AS unsettled, "
                 "(SELECT COALESCE(jsonb_agg(jsonb_build_object('epoch', l.epoch, 'stop', l.stop, 'reply', l.reply, 'anchor', l.anchor) "
                 "  ORDER BY (l.offer ->> 'firstLayer')::int, l.epoch), '[]') FROM api.leg l "
-                " WHERE l.job_id = j.id AND l.state = 'closed') AS legs FROM api.job j WHERE id = %s",
+                " WHERE l.job_id = j.id AND l.state = 'closed') AS legs, "
+                "(SELECT COALESCE(jsonb_agg(finding), '[]') FROM api.check c, jsonb_array_elements(c.findings) finding "
+                " WHERE c.job_id = j.id) AS checks "
+                "FROM api.job j WHERE id = %s",
                 (job_id,),
             )
             return await cursor.fetchone()

@@ -12,6 +12,7 @@ import structlog
 from psycopg import Error as DatabaseError
 
 from api.budget import Budget, LegKey
+from api.checks import Checks
 from api.models import Models
 from api.peers import Peers
 from api.routing import Router
@@ -28,7 +29,7 @@ ALLOCATION = 100 * FUNC
 """Bond for each provider that serves a listed model: what may be promised to it between two redemptions."""
 PAUSE_SECONDS = 1.0
 ASK_SECONDS = 10
-"""Between two questions to each provider at which share of its prices it takes bulk work."""
+"""Between two questions to each provider at which share of its prices it takes bulk work, and to each verifier at which price checks."""
 SWEEP_SECONDS = 60
 """Between two looks at tables that would grow."""
 Work = Callable[[], Awaitable[None]]
@@ -46,6 +47,7 @@ class Cover:
     indexer_url: str
     models: Models
     router: Router
+    checks: Checks
     summaries: Summaries
     peers: Peers
     sweeps: Sequence[Work] = ()
@@ -68,7 +70,7 @@ class Cover:
                 ]
                 if now > self._asked + ASK_SECONDS:
                     self._asked = now
-                    works.append(self.router.ask_percents)
+                    works += [self.router.ask_percents, self.checks.refresh]
                 if self.peers.leads:
                     works += [partial(self._hand_in, http), partial(self._summarise, http, now)]
                 if self.peers.leads and now > self._swept + SWEEP_SECONDS:

@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -15,8 +15,9 @@ import msgspec
 import structlog
 from psycopg import Error as DatabaseError
 
-from api import ApiError, BadRequest, NoRoute
+from api import ApiError, BadRequest, NoRoute, NotVerified
 from api.budget import Budget
+from api.checks import INCONCLUSIVE, PASS, Checks, Finding, Seller
 from api.keys import ApiKey
 from api.pipeline import JobSpec, Pipeline, StageFailed
 from api.prefixes import NOTHING, Prefix, Prefixes
@@ -28,8 +29,9 @@ from api.summaries import Routing, Summaries
 from api.text import TextModel, held_back
 from protocol.chain import Chain, struct_values
 from protocol.grammar import Grammar
-from protocol.receipts import EXECUTION_CLASSES, StageReceipt, job_id, precision_of, request_hash
+from protocol.receipts import EXECUTION_CLASSES, StageReceipt, check_cost, job_id, precision_of, request_hash
 from protocol.sampling import SamplingParameters, session_seed
+from protocol.typed import Signed
 from protocol.units import FUNC, LayerRange
 from protocol.wire import NO_LOGPROBS, CloseReply
 
@@ -41,7 +43,8 @@ BEGIN_TRIES = 2
 
 @dataclass
 class Outcome:
-    """What a finished job gives. ``receipts``: each stage's signed receipt, checkpoint and countersignature; ``settled``: all are here."""
+    """What a finished job gives. ``receipts``: each stage's signed receipt, checkpoint and countersignature; ``settled``: all are here; ``checks``:
+    verifiers' findings, where they were asked for, and ``unverified`` why they are not enough, with the stage's provider."""
 
     cost: int = 0
     settled: bool = False
@@ -49,6 +52,16 @@ class Outcome:
     receipts: list[dict[str, Any]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     broke_off: bool = False
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    unverified: "Unverified | None" = None
+
+
+class Unverified(StageFailed):
+    """A stage was to be checked and did not pass, or nobody decided."""
+
+    def __init__(self, provider: str, verdict: str, reason: str) -> None:
+        super().__init__(provider, reason)
+        self.is_lie = verdict != INCONCLUSIVE
 
 
 @dataclass
@@ -79,6 +92,9 @@ class Job:
     meter: Meter
     prefixes: Prefixes
     stops: list[str]
+    checks: Checks
+    sellers: tuple[Seller, ...] = ()
+    """Whom to ask for checks of the stages, where those were asked for."""
     index: int = 0
     """Which of the request's choices it is."""
     outcome: Outcome = field(default_factory=Outcome)
@@ -113,7 +129,7 @@ class Job:
         return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
 
     async def pieces(self) -> AsyncGenerator[str, None]:
-        """Text as it comes; stop strings are left out. Closes and settles whatever happens, also when the reader goes away."""
+        """Text as it comes; stop strings are left out. Closes and settles whatever happens, also when the reader goes away. Raises StageFailed."""
         ok = False
         try:
             async for piece in self._generate():
@@ -121,6 +137,8 @@ class Job:
             ok = True
         finally:
             await asyncio.shield(self._settle(ok))
+        if self.outcome.unverified:
+            raise self.outcome.unverified
 
     async def _generate(self) -> AsyncIterator[str]:
         stream = self.model.stream()
@@ -148,6 +166,8 @@ class Job:
             replies = await self.pipeline.close()
             self.outcome.receipts = [msgspec.to_builtins(reply) for reply in replies]
             self.outcome.settled = len(replies) == len(self.pipeline.legs)
+            if ok and self.sellers:
+                ok = await self._verify(replies)
             self._note_prefix(replies if ok and self.outcome.settled else [])
             self.outcome.cost = await self.budget.settle(self.id, "done" if ok else "failed", len(self.tokens))
         except DatabaseError as error:
@@ -156,6 +176,19 @@ class Job:
         finally:
             self.outcome.replaced = self.pipeline.replaced
             self.settler.live.pop(self.id, None)
+
+    async def _verify(self, replies: list[CloseReply]) -> bool:
+        """Have every stage checked; whether all passed."""
+        receipts = [reply.receipt for reply in replies]
+        there = {StageReceipt.from_json(signed.message).provider for signed in receipts}
+        gone = [*self.pipeline.replaced, *(leg.provider for leg in self.pipeline.legs if leg.provider not in there)]
+        if gone:
+            self.outcome.unverified = Unverified(gone[0], INCONCLUSIVE, "it broke off, and what it did cannot be checked now")
+            return False
+        found = await self.checks.run(self.id, self.sellers, receipts)
+        self.outcome.checks = [finding.told() for finding in found]
+        self.outcome.unverified = first_fault(receipts, found)
+        return self.outcome.unverified is None
 
     def _note_prefix(self, replies: list[CloseReply]) -> None:
         """Jobs that begin like this one may use its rows, where each stage served it from position 0 on; what failed is not used again."""
@@ -170,7 +203,22 @@ class Job:
         """What the answer carries beside OpenAI's fields. Amounts in wei, as decimal strings."""
         outcome = self.outcome
         told = {"job_id": self.id, "cost": str(outcome.cost), "settled": outcome.settled, "token_ids": self.tokens}
+        if self.sellers:
+            receipts = (StageReceipt.from_json(entry["receipt"]["message"]) for entry in outcome.receipts)
+            told |= {"checks": outcome.checks, "check_cost": str(outcome.cost - sum(receipt.amount for receipt in receipts))}
         return {**told, "receipts": outcome.receipts, "replaced": outcome.replaced}
+
+
+def first_fault(receipts: Sequence[Signed], found: Sequence[Finding]) -> Unverified | None:
+    """What keeps an answer from being verified, a lie first; None where every stage passed."""
+    verdicts = {finding.receipt: finding.verdict for finding in found}
+    each = [(receipt := StageReceipt.from_json(signed.message), verdicts.get(receipt, INCONCLUSIVE)) for signed in receipts]
+    faults = [fault for fault in each if fault[1] != PASS]
+    if not faults:
+        return None
+    receipt, verdict = min(faults, key=lambda fault: fault[1] == INCONCLUSIVE)
+    words = "no verifier could decide about it" if verdict == INCONCLUSIVE else f"a verifier replayed it and found {verdict}"
+    return Unverified(receipt.provider, verdict, f"layers {receipt.layers}: {words}")
 
 
 class Asked(NamedTuple):
@@ -208,6 +256,7 @@ class Jobs:
     budget: Budget
     router: Router
     settler: Settler
+    checks: Checks
     meters: defaultdict[str, Meter] = field(default_factory=lambda: defaultdict(Meter))
     """By model."""
     prefixes: Prefixes = field(default_factory=Prefixes)
@@ -228,11 +277,17 @@ class Jobs:
                     break
         raise refusal
 
-    def broken_off(self, job: Job, error: StageFailed) -> NoRoute:
+    def broken_off(self, job: Job, error: StageFailed) -> ApiError:
         """What to say of a job that nobody goes on with; its stage is passed over until it answers again."""
-        self.router.failed(error.provider)
         job.outcome.broke_off = True
-        return NoRoute(f"{error}; the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei", code="stage_failed")
+        cost = f"the {len(job.tokens)} tokens so far cost {job.outcome.cost} wei"
+        if not isinstance(error, Unverified):
+            self.router.failed(error.provider)
+            return NoRoute(f"{error}; {cost}", code="stage_failed")
+        if error.is_lie:
+            self.router.failed(error.provider)
+        words = f"this answer is not verified, do not rely on it: {error}; {cost}"
+        return NotVerified(words, code="verification_failed" if error.is_lie else "not_verified")
 
     async def start(self, key: ApiKey, model: TextModel, asked: Asked, request: SamplingRequest, index: int = 0) -> Job:
         """Reserve, route and open. Raises ApiError."""
@@ -247,6 +302,7 @@ class Jobs:
         grammar = await asyncio.to_thread(_grammar, model, sampling)
         wish = replace(request.provider.to_wish().capped(key.most_input, key.most_output), bulk=asked.bulk)
         spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, wish=wish, grammar=grammar)
+        sellers = await self.checks.sellers(model.model_id, wish.most_check) if wish.verified else ()
         prefix = self.prefixes.find(key.payer, model.model_id, prompt)
         passed_over: set[str] = set()
         reason = ""
@@ -257,7 +313,7 @@ class Jobs:
                 self._note_routing(spec, [], passed_over)
                 raise
             try:
-                pipeline = await self._open(key, model, replace(spec, prefix=prefix), route)
+                pipeline = await self._open(key, model, replace(spec, prefix=prefix), route, sellers)
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
                 if not error.refused:
@@ -270,7 +326,8 @@ class Jobs:
                 reason = str(error)
                 continue
             self._note_routing(replace(spec, prefix=prefix), route, passed_over)
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, self.meters[model.name], self.prefixes, request.stops, index)
+            meter, stops = self.meters[model.name], request.stops
+            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, meter, self.prefixes, stops, self.checks, sellers, index)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     def _note_routing(self, spec: JobSpec, route: list[StageOffer], passed_over: set[str]) -> None:
@@ -290,15 +347,17 @@ class Jobs:
 
         return (known, prefix) if known and worth(known, prefix.tokens) <= worth(best) else (best, NOTHING)
 
-    async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer]) -> Pipeline:
+    async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer], sellers: tuple[Seller, ...]) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
         salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
         spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
         most = sum(stage.cost(len(spec.prompt), spec.max_tokens, spec.prefix.tokens) for stage in route)
+        # Each verifier may be asked about every stage, where those before it decide nothing.
+        checks = sum(check_cost(len(spec.prompt) + spec.max_tokens, seller.price) for seller in sellers) * len(route)
         pipeline = Pipeline(self.chain, self.account, self.budget, self.router, spec)
         self.settler.live[spec.name] = pipeline
         try:
-            await self.budget.reserve(key, spec.name, model.name, len(spec.prompt), most)
+            await self.budget.reserve(key, spec.name, model.name, len(spec.prompt), most + checks, checks)
             try:
                 await pipeline.open(route)
             except BaseException:
@@ -331,13 +390,17 @@ class Jobs:
 
     def describe(self, model: TextModel) -> dict[str, Any]:
         """What is known of a model: OpenAI's fields, then what its stages ask and who they are. Prices in FUNC per million tokens, of the cheapest
-        stages in float32; None where no stages cover it. May block on the node. Raises ApiError, or Unavailable where nothing is known yet."""
+        stages in float32; None where no stages cover it. ``check_price``: for a million rows of one stage, None where no checks are sold.
+
+        May block on the node. Raises ApiError, or Unavailable where nothing is known yet.
+        """
         registered = self.registered(model.model_id)
         offers = self.router.offers(model.model_id)
         try:
             route = self.router.choose(model.model_id, LayerRange(0, registered["layerCount"]), 1, 1)
         except NoRoute:
             route = []
+        check = self.checks.price(model.model_id)
         prices = {"prompt": "input_price", "input_cache_read": "cached_price", "completion": "output_price"}
         return {
             "id": model.name,
@@ -347,6 +410,7 @@ class Jobs:
             "model_id": "0x" + model.model_id.hex(),
             "context_length": model.context,
             "pricing": {name: str(Decimal(sum(getattr(o, field) for o in route)) / FUNC) for name, field in prices.items()} if route else None,
+            "check_price": None if check is None else str(Decimal(check) / FUNC),
             "royalty_bps": registered["royaltyBps"],
             "quantizations": sorted({precision_of(EXECUTION_CLASSES.get(offer.execution_class, "unknown")) for offer in offers}),
             "providers": len({offer.stop.provider for offer in offers}),

@@ -74,6 +74,9 @@ class Wish:
     most_output: int | None = None
     bulk: bool = False
     """Work that may wait, at the providers' share for such."""
+    verified: bool = False
+    """Every stage is to be checked before the answer is final, for ``most_check`` wei per million rows of a stage at most."""
+    most_check: int | None = None
 
     def admits(self, provider: str) -> bool:
         return provider not in self.ignore and (self.only is None or provider in self.only)

@@ -153,11 +153,12 @@ class ResponseFormat(BaseModel):
 
 
 class MaxPrice(BaseModel):
-    """FUNC per million tokens, all stages together."""
+    """FUNC per million tokens, all stages together; ``check``: per million rows of one stage, where checks are asked for."""
 
     model_config = ConfigDict(extra="forbid")
     prompt: Annotated[Decimal, Field(ge=0)] | None = None
     completion: Annotated[Decimal, Field(ge=0)] | None = None
+    check: Annotated[Decimal, Field(ge=0)] | None = None
 
 
 class ProviderWish(BaseModel):
@@ -175,8 +176,6 @@ class ProviderWish(BaseModel):
 
     def to_wish(self) -> Wish:
         """Raises BadRequest for what names nothing."""
-        if self.require_verified:
-            raise BadRequest("'provider.require_verified' is not supported here; leave it out", "provider.require_verified", "unsupported_parameter")
         named = {name: [_address(entry, name) for entry in getattr(self, name) or []] for name in ("order", "only", "ignore")}
         only = None if self.only is None else frozenset(named["only"])
         if not self.allow_fallbacks and named["order"]:
@@ -189,6 +188,8 @@ class ProviderWish(BaseModel):
             self.sort,
             to_wei(self.max_price.prompt),
             to_wei(self.max_price.completion),
+            verified=self.require_verified,
+            most_check=to_wei(self.max_price.check),
         )
 
 

@@ -24,7 +24,7 @@ from api.keys import bearer
 from protocol import SettingsError, logs
 from protocol.chain import Chain
 from protocol.keystore import read_account
-from protocol.receipts import RouteUpdate, SessionOffer, Voucher
+from protocol.receipts import CheckOrder, RouteUpdate, SessionOffer, Voucher
 from protocol.routing import RoutingSummary
 from protocol.settings import SignerSettings
 from protocol.typed import TypedStruct
@@ -32,7 +32,7 @@ from protocol.units import FUNC, format_func
 
 log = structlog.get_logger()
 
-STRUCTURES: dict[str, type[TypedStruct]] = {kind.TYPE_NAME: kind for kind in (SessionOffer, Voucher, RouteUpdate, RoutingSummary)}
+STRUCTURES: dict[str, type[TypedStruct]] = {kind.TYPE_NAME: kind for kind in (SessionOffer, Voucher, RouteUpdate, RoutingSummary, CheckOrder)}
 FUNCTIONS = {("PaymentEscrow", "allocate"), ("Contradictions", "note"), ("Contradictions", "prove"), ("Contradictions", "proveCheckpoints")}
 HOUR = 3600
 
@@ -65,10 +65,12 @@ class Transaction(BaseModel):
 
 @dataclass
 class Ceilings:
-    """In wei: prices of a stage per million tokens, what vouchers may add up to within an hour, and the bond for one provider."""
+    """In wei: prices of a stage per million tokens and of a check per million rows, what vouchers may add up to within an hour, and the bond for
+    one provider."""
 
     input_price: int
     output_price: int
+    check_price: int
     per_hour: int
     allocation: int
 
@@ -119,13 +121,15 @@ class SignerService:
         if kind not in STRUCTURES:
             raise Refused(f"{kind!r} is not signed here; {', '.join(STRUCTURES)} are")
         struct = STRUCTURES[kind].from_json(message)
-        if isinstance(struct, SessionOffer | Voucher | RoutingSummary) and struct.gateway != self.account.address:
+        if isinstance(struct, SessionOffer | Voucher | RoutingSummary | CheckOrder) and struct.gateway != self.account.address:
             raise Refused(f"the gateway is {struct.gateway}, this signer is {self.account.address}'s")
         if isinstance(struct, SessionOffer):
             for name in ("input_price", "cached_price", "output_price"):
                 price, most = getattr(struct, name), self.ceilings.output_price if name == "output_price" else self.ceilings.input_price
                 if price > most:
                     raise Refused(f"{name} is {format_func(price)} a million tokens, {format_func(most)} are the most")
+        if isinstance(struct, CheckOrder) and struct.price > self.ceilings.check_price:
+            raise Refused(f"a check costs {format_func(struct.price)} a million rows, {format_func(self.ceilings.check_price)} are the most")
         if isinstance(struct, Voucher):
             redeemed = int(self.chain.call("Settlement", "redeemedOf", struct.payer, struct.gateway, struct.provider, struct.model_id))
             self.promises.grow(struct, self.ceilings.per_hour, redeemed)
@@ -156,7 +160,8 @@ def create_app(settings: SignerSettings) -> FastAPI:
     if len(token) < 32:
         raise SettingsError("FUNCNET_SIGNER_TOKEN must be at least 32 characters of randomness")
     account = read_account(settings.require_keystore(), settings.password())
-    amounts = settings.most_input_price, settings.most_output_price, settings.most_per_hour, settings.most_bond
+    prices = settings.most_input_price, settings.most_output_price, settings.most_check_price
+    amounts = *prices, settings.most_per_hour, settings.most_bond
     most = Ceilings(*(int(amount * FUNC) for amount in amounts))
     service = SignerService(settings.chain(), account, most, Promises(settings.data_dir / "signer.db"))
 

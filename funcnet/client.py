@@ -7,8 +7,9 @@
 
 Checked is what one can check without a replay: that each stage's operator signed for it, that its tokens at its prices give its amount, that the
 amounts are the cost, that the stages cover the model without a gap, that each countersigned the rows of the one before, and that none counts more
-tokens than came. With ``rpc_url`` the operators are compared with the chain. What a stage *computed* is for verifiers; `funcnet verify --replay` does
-it by hand.
+tokens than came. With ``rpc_url`` the operators are compared with the chain. What a stage *computed* is for verifiers: where the request asks for it
+(``extra_body={"provider": {"require_verified": True}}``), the answer has to bring their signed word on every stage; `funcnet verify --replay` does it
+by hand.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from openai.resources.chat import Chat
 from openai.resources.chat.completions import Completions
 
 from funcnet import FuncnetError
-from funcnet.receipts import check, check_bound, signer_of
+from funcnet.receipts import check, check_bound, check_reports, signer_of
 from protocol.chain import Chain, Deployment
 from protocol.receipts import StageReceipt
 from protocol.typed import Domain, receipts_domain
@@ -39,16 +40,19 @@ class Receipts:
         self.domain: Domain = receipts_domain(placed.chain_id, placed.addresses["CommitmentLog"])
         self.chain = None if rpc_url is None else Chain(rpc_url, placed)
 
-    def check(self, told: dict[str, Any]) -> list[str]:
-        """A line of what holds for each receipt. ``told``: an answer's ``function_network``. Raises ReceiptsDoNotHold."""
+    def check(self, told: dict[str, Any], verified: bool = False) -> list[str]:
+        """A line of what holds for each receipt. ``told``: an answer's ``function_network``; ``verified``: whether verifiers have to have passed
+        each stage. Raises ReceiptsDoNotHold."""
         if "choices" in told:
-            return [line for choice in told["choices"] for line in self.check(choice)]
+            return [line for choice in told["choices"] for line in self.check(choice, verified)]
         try:
             entries = told["receipts"]
             signers = {signer for entry in entries if (signer := signer_of(entry, self.domain))}
             lines = [check(entry, self.domain, self.chain, signers if len(entries) > 1 else set()) for entry in entries]
             bound = check_bound(entries)
-            _require_whole(told, [StageReceipt.from_json(entry["receipt"]["message"]) for entry in entries])
+            receipts = [StageReceipt.from_json(entry["receipt"]["message"]) for entry in entries]
+            _require_whole(told, receipts)
+            lines += check_reports(told.get("checks", []), receipts, self.domain, self.chain) if verified else []
         except ReceiptsDoNotHold:
             raise
         except (FuncnetError, KeyError, TypeError, ValueError) as error:
@@ -64,8 +68,8 @@ def _require_whole(told: dict[str, Any], receipts: list[StageReceipt]) -> None:
         )
     if others := {receipt.job_id.hex() for receipt in receipts} - {told["job_id"].removeprefix("0x")}:
         raise ReceiptsDoNotHold(f"a receipt is of job 0x{others.pop()}, not of {told['job_id']}")
-    if (total := sum(receipt.amount for receipt in receipts)) != int(told["cost"]):
-        raise ReceiptsDoNotHold(f"the receipts sum to {total} wei, the answer says {told['cost']}")
+    if (total := sum(receipt.amount for receipt in receipts) + int(told.get("check_cost", 0))) != int(told["cost"]):
+        raise ReceiptsDoNotHold(f"receipts and checks sum to {total} wei, the answer says {told['cost']}")
     if (most := max(receipt.completion_tokens for receipt in receipts)) > len(told["token_ids"]):
         raise ReceiptsDoNotHold(f"a receipt counts {most} tokens, {len(told['token_ids'])} came")
     edge = 0
@@ -99,23 +103,24 @@ class _Chat(Chat):
 class _Completions(Completions):
     def create(self, *args: Any, **options: Any) -> Any:
         answer: Any = super().create(*args, **options)
+        verified = bool(((options.get("extra_body") or {}).get("provider") or {}).get("require_verified"))
         if options.get("stream"):
-            return self._checked(answer)
-        self._check(answer)
+            return self._checked(answer, verified)
+        self._check(answer, verified)
         return answer
 
-    def _checked(self, stream: Any) -> Iterator[Any]:
+    def _checked(self, stream: Any, verified: bool) -> Iterator[Any]:
         """Chunks as they come; the end is given out only if the receipts in it hold."""
         with stream:
             for chunk in stream:
                 if "function_network" in (chunk.model_extra or {}):
-                    self._check(chunk)
+                    self._check(chunk, verified)
                 yield chunk
 
-    def _check(self, answer: Any) -> None:
+    def _check(self, answer: Any, verified: bool) -> None:
         told = (answer.model_extra or {}).get("function_network")
         if told is None:
             raise ReceiptsDoNotHold("the answer brought no receipts; is this a gateway of Function Network?")
         client = self._client
         assert isinstance(client, FunctionNetwork)
-        client.last_check = client.receipts.check(told)
+        client.last_check = client.receipts.check(told, verified)

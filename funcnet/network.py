@@ -32,6 +32,8 @@ DEPOSIT = 1_000 * FUNC
 DAILY_LIMIT = 500 * FUNC
 GATEWAY_BOND = 2_000 * FUNC
 VERIFIER_STAKE = 20_000 * FUNC
+CHECK_PRICE = 100
+"""FUNC for a million rows, as much as a stage asks for prompt tokens."""
 REWARD_FUND = 100_000 * FUNC
 DELEGATION = 6_000
 READY_SECONDS = 90
@@ -405,6 +407,7 @@ class Network:
             broker_dir=self.root / name / "broker",
             broker_url=broker_url,
             port=self.ports[name],
+            check_price=CHECK_PRICE,
             bls_keystore=self.root / "keys" / f"{name}-bls.json",
             bls_keystore_password_file=self.root / "keys" / f"{name}-bls.password",
             **self._keys(name),

@@ -5,7 +5,9 @@ from typing import Any
 from funcnet import FuncnetError
 from protocol import BadSignature
 from protocol.chain import Chain, struct_values
-from protocol.receipts import Checkpoint, Countersignature, StageReceipt
+from protocol.duties import VERDICTS
+from protocol.members import active_members
+from protocol.receipts import Checkpoint, CheckReport, Countersignature, StageReceipt
 from protocol.trees import verify_batch_proof
 from protocol.typed import Domain, Signed
 
@@ -51,6 +53,28 @@ def check_bound(entries: list[dict[str, Any]]) -> str:
         if after.upstream != before.struct_hash():
             raise FuncnetError(f"layers {after.first_layer}-{after.end_layer} answer for other rows than layers up to {before.end_layer} signed for")
     return f"{len(pairs)} boundaries between stages: the rows of each are bound to those of the one before" if pairs else ""
+
+
+def check_reports(found: list[dict[str, Any]], receipts: list[StageReceipt], domain: Domain, chain: Chain | None) -> list[str]:
+    """A line for each receipt that a verifier has passed, which has to be all of them. ``found``: an answer's ``checks``. Raises FuncnetError."""
+    passed: dict[bytes, str] = {}
+    try:
+        for entry in found:
+            report = CheckReport.from_json(entry["report"]["message"])
+            report.require_signer(domain, Signed(**entry["report"]).signature_bytes, report.verifier)
+            if report.verdict == VERDICTS.index("PASS") + 1:
+                passed[report.receipt] = report.verifier
+    except (BadSignature, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FuncnetError(f"not a valid report: {error}") from error
+    members = None if chain is None else active_members(chain, int(chain.call("VerifierSet", "currentEpoch")))
+    lines = []
+    for receipt in receipts:
+        if (verifier := passed.get(receipt.struct_hash())) is None:
+            raise FuncnetError(f"receipt {receipt.number} of {receipt.provider}: no verifier says that it passed a check")
+        if members is not None and verifier not in members:
+            raise FuncnetError(f"receipt {receipt.number} of {receipt.provider}: {verifier}, who passed it, is no verifier of this epoch")
+        lines.append(f"receipt {receipt.number} of {receipt.provider}: verifier {verifier} has replayed it and passed it")
+    return lines
 
 
 def _check_amount(receipt: StageReceipt) -> str:

@@ -156,6 +156,11 @@ class StageReceipt(TypedStruct):
         return LayerRange(self.first_layer, self.end_layer)
 
     @property
+    def rows(self) -> int:
+        """Rows that a replay of it runs: all from position 0 on."""
+        return self.first_position + self.position_count
+
+    @property
     def due(self) -> Wei:
         """What the receipt's own tokens and prices give; its amount, unless somebody changed it."""
         prices = (self.input_price, self.cached_price, self.output_price)
@@ -185,6 +190,34 @@ class EvidenceRequest(TypedStruct):
     part: U16
     commitment: Bytes32
     expires_at: U64
+
+
+@dataclass(frozen=True)
+class CheckOrder(TypedStruct):
+    """The gateway's order to a verifier to check a stage's part of a job at once. It shows the stage that the verifier may see the rows.
+
+    ``receipt`` is the struct hash of the stage's receipt, ``price`` wei per million rows, ``expires_at`` in chain seconds.
+    """
+
+    TYPE_NAME: ClassVar[str] = "CheckOrder"
+    verifier: Addr
+    gateway: Addr
+    payer: Addr
+    provider: Addr
+    number: U64
+    receipt: Bytes32
+    price: U128
+    expires_at: U64
+
+
+@dataclass(frozen=True)
+class CheckReport(TypedStruct):
+    """A verifier's word on the receipt of that struct hash. ``verdict``: its place in protocol.duties.VERDICTS, from 1."""
+
+    TYPE_NAME: ClassVar[str] = "CheckReport"
+    verifier: Addr
+    receipt: Bytes32
+    verdict: U16
 
 
 def _place(point: Checkpoint) -> tuple[object, ...]:
@@ -235,6 +268,11 @@ def wire_dtype_of(class_name: str) -> str:
 def bulk_price(price: int, percent: int) -> int:
     """What a price comes to for bulk work at this share of it."""
     return price * percent // 100
+
+
+def check_cost(rows: int, price: int) -> Wei:
+    """Wei for a check that replays so many rows, at a price per million of them. Rounds down, against the verifier who claims it."""
+    return Wei(rows * price // TOKENS_PER_PRICE)
 
 
 def job_cost(prompt: int, cached: int, completion: int, input_price: int, cached_price: int, output_price: int) -> Wei:

@@ -124,6 +124,7 @@ class VerifierSettings(NetworkSettings):
     broker_dir: Path = Field(Path(".funcnet/broker"), description="folder of the filesystem broker, where no FUNCNET_BROKER_URL is set")
     broker_url: str = Field("", description="Celery broker, such as redis:// or amqp://; empty for the filesystem")
     threads: int = Field(1, ge=1, description="threads of a replay worker")
+    check_price: Decimal | None = Field(None, ge=0, description="FUNC for a million rows of checks that gateways order; empty to sell none")
 
 
 class IndexerSettings(NetworkSettings):
@@ -161,5 +162,6 @@ class SignerSettings(NetworkSettings):
     signer_token: SecretStr = Field(SecretStr(""), description="bearer token that the gateway shows")
     most_input_price: Decimal = Field(Decimal(1_000), ge=0, description="FUNC for a million prompt tokens at one stage, at most")
     most_output_price: Decimal = Field(Decimal(2_000), ge=0, description="FUNC for a million completion tokens at one stage, at most")
+    most_check_price: Decimal = Field(Decimal(1_000), ge=0, description="FUNC for a million rows of a stage that a verifier checks, at most")
     most_per_hour: Decimal = Field(Decimal(1_000), ge=0, description="FUNC that new vouchers may add up to within an hour")
     most_bond: Decimal = Field(Decimal(100), ge=0, description="FUNC of bond for one provider in one transaction")

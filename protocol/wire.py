@@ -170,8 +170,9 @@ class BatchReply(msgspec.Struct, frozen=True):
     checkpoints: list[dict[str, Any]]
 
 
-DUTY, VOLUNTARY, LIST = -1, -2, -3
-"""In the place of a dispute's number: a check that the lottery asks for, one of a verifier's own accord, or whether a batch's list is shown."""
+DUTY, VOLUNTARY, LIST, ORDERED = -1, -2, -3, -4
+"""In the place of a dispute's number: a check that the lottery asks for, one of a verifier's own accord, whether a batch's list is shown, or a
+check that the job's gateway has ordered."""
 
 
 class AnchoredReceipt(msgspec.Struct, frozen=True):
@@ -185,17 +186,18 @@ class AnchoredReceipt(msgspec.Struct, frozen=True):
 class EvidenceAsk(msgspec.Struct, frozen=True):
     """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or DUTY or VOLUNTARY;
     ``offset``: bytes of rows that an earlier stream gave before it broke off; ``of``: the receipt of another stage of the job, whose rows this one
-    sent or received and is asked for in its stead."""
+    sent or received and is asked for in its stead; ``order``: the gateway's CheckOrder, with ORDERED."""
 
     request: Signed
     duty_signature: str = ""
     dispute: int = DUTY
     offset: int = 0
     of: AnchoredReceipt | None = None
+    order: Signed | None = None
 
 
 class EvidenceHead(msgspec.Struct, frozen=True):
-    """First message of an evidence stream; the rows follow as raw chunks.
+    """First message of an evidence stream; the rows follow as raw chunks. Of a receipt that is not anchored yet ``proof`` is empty.
 
     ``route``: as the offer names it; ``updates``: the gateway's orders that put other stages there; ``upstream``: for each stage before this one in
     turn, its last checkpoint that this stage countersigned, which binds the rows in to what was sent.
@@ -223,6 +225,40 @@ class NeighbourHead(msgspec.Struct, frozen=True):
     sampling: dict[str, Any]
     row_bytes: Count
     row_count: Count
+
+
+class CheckTerms(msgspec.Struct, frozen=True):
+    """What a verifier that sells checks takes: ``price`` in wei per million rows as a decimal string, ``models`` by id as 0x hex."""
+
+    price: str
+    models: list[str]
+
+
+class OrderedCheck(msgspec.Struct, frozen=True):
+    """A CheckOrder and the receipt that it is for."""
+
+    order: Signed
+    receipt: Signed
+
+
+class CheckRequest(msgspec.Struct, frozen=True):
+    """Asks a verifier to check stages of one job now. The voucher's stream is (payer, gateway, verifier, model), and it covers all of them."""
+
+    checks: Annotated[list[OrderedCheck], msgspec.Meta(min_length=1, max_length=256)]
+    voucher: Signed
+
+
+class CheckFinding(msgspec.Struct, frozen=True):
+    """A signed CheckReport, and for people what was measured."""
+
+    report: Signed
+    detail: dict[str, Any]
+
+
+class CheckAnswer(msgspec.Struct, frozen=True):
+    """A finding for each check that was ordered, in their order."""
+
+    findings: list[CheckFinding]
 
 
 def route_hash(route: list[RouteStop]) -> bytes:

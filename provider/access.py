@@ -1,4 +1,4 @@
-"""Who may see evidence: a verifier with a duty, a seated committee, the payer. Design section 4, "Evidence"."""
+"""Who may see evidence: a verifier with a duty, a seated committee, the payer, whoever the job's gateway ordered a check from. Design section 4."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,21 @@ from protocol.chain import Chain, struct_values
 from protocol.disputes import KIND_HIDDEN, DisputeReader
 from protocol.duties import duty_payload, is_drawn, may_volunteer
 from protocol.members import active_members
-from protocol.receipts import EvidenceRequest, StageReceipt
+from protocol.receipts import CheckOrder, EvidenceRequest, StageReceipt
 from protocol.trees import BatchTree, batch_leaf, verify_batch_proof
 from protocol.typed import ZERO32
-from protocol.wire import VOLUNTARY, AnchoredReceipt, EvidenceAsk
+from protocol.wire import ORDERED, VOLUNTARY, AnchoredReceipt, EvidenceAsk
 from provider import Refused
 from provider.ledger import Ledger, StoredReceipt
 
 
 @dataclass(frozen=True)
 class Granted:
-    """What may be shown: rows in (part 0) or out (part 1) of an anchored receipt; ``stored`` where it is this provider's own."""
+    """What may be shown: rows in (part 0) or out (part 1) of a receipt; ``stored`` where it is this provider's own, ``batch_id`` once it is
+    anchored."""
 
     receipt: StageReceipt
-    batch_id: int
+    batch_id: int | None
     part: int
     stored: StoredReceipt | None
 
@@ -43,12 +44,14 @@ class EvidenceAccess:
             raise Refused(f"part {request.part} is neither rows in (0) nor rows out (1)")
         if request.expires_at < self.chain.clock():
             raise Refused(f"the request expired at {request.expires_at}")
-        granted = self._own(request) if ask.of is None else self._of_another(request, ask.of)
+        granted = self._own(request, ask.dispute == ORDERED) if ask.of is None else self._of_another(request, ask.of)
         if request.requester == granted.receipt.payer:
             return granted
         if request.part == 1 and request.commitment == ZERO32:
             raise Refused("rows out are given only against a commitment to a replay")
-        if ask.dispute >= 0:
+        if ask.dispute == ORDERED:
+            self._require_order(ask, request, granted.receipt)
+        elif ask.dispute >= 0:
             self._require_seat(ask.dispute, request, granted.receipt)
         else:
             self._require_duty(ask, request, granted)
@@ -56,11 +59,11 @@ class EvidenceAccess:
             self.ledger.pin(granted.stored.number)
         return granted
 
-    def _own(self, request: EvidenceRequest) -> Granted:
+    def _own(self, request: EvidenceRequest, ordered: bool) -> Granted:
         if request.provider != self.provider:
             raise Refused(f"this is {self.provider}, not {request.provider}")
         stored = self.ledger.receipt(request.number)
-        if stored is None or stored.batch_id is None:
+        if stored is None or (stored.batch_id is None and not ordered):
             raise Refused(f"receipt {request.number} is not anchored here")
         return Granted(stored.receipt, stored.batch_id, request.part, stored)
 
@@ -75,17 +78,32 @@ class EvidenceAccess:
         return Granted(receipt, of.batch_id, request.part, None)
 
     def proof(self, stored: StoredReceipt) -> list[bytes]:
-        """The receipt's Merkle path in its batch."""
-        covers = None if stored.batch_id is None else self.ledger.batch_range(stored.batch_id)
+        """The receipt's Merkle path in its batch, empty where it is in none yet. Raises Refused."""
+        if stored.batch_id is None:
+            return []
+        covers = self.ledger.batch_range(stored.batch_id)
         if covers is None:
             raise Refused(f"receipt {stored.number} is not anchored here")
         first, last = covers
         batch = self.ledger.receipts(first, last)
         return BatchTree([entry.receipt.struct_hash() for entry in batch]).proof(stored.number - first)
 
+    def _require_order(self, ask: EvidenceAsk, request: EvidenceRequest, receipt: StageReceipt) -> None:
+        """The job's gateway, which has seen the prompt, wants this receipt checked by the requester."""
+        if ask.order is None:
+            raise Refused("a check that was ordered needs the order")
+        order = CheckOrder.from_json(ask.order.message)
+        order.require_signer(self.chain.receipts_domain, ask.order.signature_bytes, receipt.gateway)
+        if order.verifier != request.requester or order.receipt != receipt.struct_hash():
+            raise Refused(f"the order is for another verifier or receipt than {request.requester} and {receipt.number}")
+        if order.expires_at < self.chain.clock():
+            raise Refused(f"the order expired at {order.expires_at}")
+
     def _require_duty(self, ask: EvidenceAsk, request: EvidenceRequest, granted: Granted) -> None:
-        receipt = granted.receipt
-        batch = self._batch(receipt.provider, granted.batch_id)
+        receipt, batch_id = granted.receipt, granted.batch_id
+        if batch_id is None:
+            raise Refused(f"receipt {request.number} is not anchored here")
+        batch = self._batch(receipt.provider, batch_id)
         epoch = batch["epoch"]
         members = active_members(self.chain, epoch)
         if request.requester not in members:
@@ -98,7 +116,7 @@ class EvidenceAccess:
             raise Refused(f"the duty signature for epoch {epoch} is not by {request.requester}")
         total = sum(m.weight for m in members.values())
         may = may_volunteer if ask.dispute == VOLUNTARY else is_drawn
-        if not may(raw, receipt.provider, granted.batch_id, batch_leaf(receipt.struct_hash()), batch["auditRate"], member.weight, total):
+        if not may(raw, receipt.provider, batch_id, batch_leaf(receipt.struct_hash()), batch["auditRate"], member.weight, total):
             raise Refused(f"{request.requester} did not draw receipt {receipt.number}")
 
     def _require_seat(self, dispute_id: int, request: EvidenceRequest, receipt: StageReceipt) -> None:

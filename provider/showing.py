@@ -65,7 +65,7 @@ class Showing:
             offer=request.offer,
             sampling=request.sampling,
             prompt=request.prompt,
-            batch_id=granted.batch_id,
+            batch_id=granted.batch_id or 0,
             proof=["0x" + sibling.hex() for sibling in self.access.proof(stored)],
             row_bytes=rows.size // count,
             row_count=count,

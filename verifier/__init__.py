@@ -2,7 +2,9 @@
 
 VerifierError
 ├── EvidenceBad      evidence that does not have the signed roots; counts as withheld
-└── EvidenceMissing  the provider did not serve it; another try can help
+├── EvidenceMissing  the provider did not serve it; another try can help
+└── SaleRefused      a check that was ordered and is not made
+    └── NotCovered   its voucher does not pay for it
 """
 
 
@@ -16,3 +18,11 @@ class EvidenceBad(VerifierError):
 
 class EvidenceMissing(VerifierError):
     """The provider did not serve the evidence."""
+
+
+class SaleRefused(VerifierError):
+    """An order for checks that is not taken; the words say why."""
+
+
+class NotCovered(SaleRefused):
+    """The voucher does not pay for what was ordered."""

@@ -2,26 +2,31 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable
 from itertools import groupby, islice
 
+import msgspec
 import requests
 import structlog
 from aiohttp import web
 from psycopg import Error as DatabaseError
 
-from protocol import ProtocolError, SettingsError, logs
+from protocol import BadSignature, ProtocolError, SettingsError, Unavailable, logs
 from protocol.chain import struct_values
 from protocol.database import migrate, open_pool
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_account, read_keystore
 from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings, read_password
-from verifier import VerifierError
+from protocol.units import FUNC
+from protocol.wire import CheckAnswer, CheckRequest
+from verifier import NotCovered, SaleRefused, VerifierError
 from verifier.duty import Duties
 from verifier.evidence import EvidenceClient
 from verifier.judging import Judging
 from verifier.queue import ATTEST_TASK, CHECK_TASK, celery_app
-from verifier.store import Store
+from verifier.sales import Sales
+from verifier.store import CheckKey, Store
 
 log = structlog.get_logger()
 
@@ -51,6 +56,8 @@ class Service:
         # Payouts must still be held when the wait is over. A devnet's challenge window is too short for that.
         waits = posting * int(self.chain.call("VerifierSet", "epochLength")) < int(self.chain.call("CommitmentLog", "challengeWindow"))
         self.judging = Judging(self.chain, self.account, secret, self.store, self.evidence, DisputeReader(self.chain), waits)
+        price = None if settings.check_price is None else int(settings.check_price * FUNC)
+        self.sales = Sales(self.chain, self.account, self.store, self.shelf, price)
         self.queue = celery_app(settings)
         self.head: tuple[int, bytes | None] = (-1, None)
         self.attested: set[bytes] = set()
@@ -70,6 +77,7 @@ class Service:
             self.judging.carry_on,
             self.duties.post,
             self.duties.claim,
+            self.sales.collect,
         ):
             try:
                 work()
@@ -92,7 +100,19 @@ class Service:
         # Of one provider together: most offer one stage, and checks of a stage are replayed in one pass.
         for _, keys in groupby(sorted(self.store.lease(), key=lambda key: key.provider), key=lambda key: key.provider):
             while chunk := list(islice(keys, BATCH_CHECKS)):
-                self.queue.send_task(CHECK_TASK, ([(key.provider, key.number, key.dispute_id) for key in chunk],))
+                self.ring(chunk)
+
+    def ring(self, keys: list[CheckKey]) -> None:
+        """Have a worker carry out checks that are leased."""
+        self.queue.send_task(CHECK_TASK, ([(key.provider, key.number, key.dispute_id) for key in keys],))
+
+    async def sell(self, raw: bytes) -> CheckAnswer:
+        """Check what a gateway orders, now. Raises SaleRefused, BadSignature or ValueError."""
+        request = msgspec.json.decode(raw, type=CheckRequest)
+        keys = await asyncio.to_thread(self.sales.take, request)
+        for key in keys:  # one by one, so that several workers share them
+            await asyncio.to_thread(self.ring, [key])
+        return await self.sales.answer(keys, request)
 
     def _attest(self) -> None:
         for model_id in self.shelf.folders().keys() - self.attested:
@@ -128,12 +148,20 @@ async def serve(settings: VerifierSettings) -> None:
         opening = await asyncio.to_thread(service.store.opening, epoch)
         return web.json_response({"epoch": epoch, **opening.to_json()})
 
+    async def terms(_: web.Request) -> web.Response:
+        return await _told(asyncio.to_thread(service.sales.terms))
+
+    async def sell(request: web.Request) -> web.Response:
+        return await _told(service.sell(await request.read()))
+
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     page = web.Application()
     page.router.add_get("/v1/statements/{subject:.+}", statement)
     page.router.add_get(r"/v1/duties/{epoch:\d{1,9}}", duties)
+    page.router.add_get("/v1/checks", terms)
+    page.router.add_post("/v1/checks", sell)
     page.router.add_get("/livez", livez)
     runner = web.AppRunner(page, access_log=None)
     await runner.setup()
@@ -146,6 +174,17 @@ async def serve(settings: VerifierSettings) -> None:
         except TimeoutError:
             continue
     await runner.cleanup()
+
+
+async def _told(work: Awaitable[msgspec.Struct]) -> web.Response:
+    """An answer, or why there is none."""
+    try:
+        return web.Response(body=msgspec.json.encode(await work), content_type="application/json")
+    except (SaleRefused, BadSignature, ValueError) as error:
+        return web.json_response({"error": str(error)}, status=402 if isinstance(error, NotCovered) else 400)
+    except (Unavailable, DatabaseError) as error:
+        log.warning("no check is sold", reason=str(error))
+        return web.json_response({"error": "the chain or the database cannot be reached; try again"}, status=503)
 
 
 def main() -> None:

@@ -182,11 +182,13 @@ def sampled_tokens(evidence: Evidence) -> list[int]:
 
 @dataclass(frozen=True)
 class Ask:
-    """One check to carry out: ``duty_signature`` is what drew it, ``place`` says who else has the rows, should the provider not answer."""
+    """One check to carry out: ``duty_signature`` is what drew it, or ``order`` who asked for it; ``place`` says who else has the rows, should the
+    provider not answer."""
 
     key: CheckKey
     duty_signature: bytes
     place: Placing = nowhere
+    order: Signed | None = None
 
 
 @dataclass
@@ -264,7 +266,7 @@ class Checking:
 
     async def _rows(self, ask: Ask, part: int, commitment: bytes = ZERO32) -> Evidence:
         key = ask.key
-        return await self.client.rows(key.provider, key.number, part, ask.duty_signature, key.dispute_id, commitment, ask.place)
+        return await self.client.rows(key.provider, key.number, part, ask.duty_signature, key.dispute_id, commitment, ask.place, ask.order)
 
 
 def _bounded(group: Sequence[tuple[Ask, Evidence, Replayer]]) -> Iterator[list[tuple[Ask, Evidence, Replayer]]]:

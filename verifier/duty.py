@@ -136,12 +136,15 @@ class Duties:
                 continue
             seen.add((provider, batch_id))
             self.store.keep_batch(provider, batch_id, batch)
+            accused = self.store.accused(provider)
             for index, receipt in enumerate(batch.receipts):
                 leaf = batch_leaf(batch.leaves[index])
                 lot = (lots.signature, provider, batch_id, leaf, anchored.audit_rate, lots.weight, lots.total)
                 duty = is_drawn(*lot)
-                if duty or (provider in distrusted and may_volunteer(*lot)):
-                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, batch.tree.proof(index), voluntary=not duty))
+                failed = "0x" + receipt.struct_hash().hex() in accused
+                if duty or failed or (provider in distrusted and may_volunteer(*lot)):
+                    found = "FAIL" if failed and not duty else None
+                    drawn.append(Drawn(provider, batch_id, receipt.number, leaf, batch.tree.proof(index), voluntary=not duty, found=found))
         self.store.add_epoch(lots.epoch, lots.signature, drawn)
         lacking = len(lots.batches) - len(seen)
         if lacking:

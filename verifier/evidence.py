@@ -12,7 +12,16 @@ from eth_account.signers.local import LocalAccount
 from protocol import BadSignature, Reverted
 from protocol.batches import ReceiptBatch
 from protocol.chain import Chain, struct_values
-from protocol.receipts import EXECUTION_CLASSES, Checkpoint, EvidenceRequest, RouteUpdate, SessionOffer, StageReceipt, wire_dtype_of
+from protocol.receipts import (
+    EXECUTION_CLASSES,
+    CheckOrder,
+    Checkpoint,
+    EvidenceRequest,
+    RouteUpdate,
+    SessionOffer,
+    StageReceipt,
+    wire_dtype_of,
+)
 from protocol.rows import CHECKPOINT_EVERY, TOKEN_DTYPE, prompt_root, row_leaf
 from protocol.sampling import SamplingParameters
 from protocol.stage_rpc import StageClient, StageRefused, StageUnavailable
@@ -111,15 +120,19 @@ class EvidenceClient:
         dispute_id: int,
         commitment: bytes = ZERO32,
         place: Placing = nowhere,
+        order: Signed | None = None,
     ) -> Evidence:
-        """Rows in or out of a receipt, from its provider or else from a neighbour in the job. Raises EvidenceMissing or EvidenceBad."""
+        """Rows in or out of a receipt, from its provider or else from a neighbour in the job. A receipt with a CheckOrder need not be anchored.
+
+        Raises EvidenceMissing or EvidenceBad.
+        """
         request = EvidenceRequest(self.account.address, provider, number, part, commitment, self.chain.now() + REQUEST_SECONDS)
         signed = Signed.of(request, request.sign(self.chain.receipts_domain, bytes(self.account.key)))
-        ask = EvidenceAsk(signed, "0x" + duty_signature.hex(), dispute_id)
+        ask = EvidenceAsk(signed, "0x" + duty_signature.hex(), dispute_id, order=order)
         try:
             head, raw = await self._whole(provider, ask, EvidenceHead)
             with _wrong_is_bad():
-                return self._check(provider, number, part, head, raw)
+                return self._check(provider, number, part, head, raw, order)
         except EvidenceMissing:
             found = place()
             if found is None or (shared := await self._from_neighbours(found, part, ask)) is None:
@@ -173,18 +186,17 @@ class EvidenceClient:
             raise StageUnavailable(f"{provider} served nothing")
         return head
 
-    def _check(self, provider: str, number: int, part: int, head: EvidenceHead, raw: bytes) -> Evidence:
-        """Everything from the anchored root down to the rows. Raises EvidenceBad, BadSignature or ValueError."""
+    def _check(self, provider: str, number: int, part: int, head: EvidenceHead, raw: bytes, order: Signed | None) -> Evidence:
+        """Everything from the anchored root, or the receipt that was ordered to be checked, down to the rows. Raises EvidenceBad, BadSignature or
+        ValueError."""
         domain = self.chain.receipts_domain
         receipt, point = StageReceipt.from_json(head.receipt.message), Checkpoint.from_json(head.checkpoint.message)
         offer, sampling = SessionOffer.from_json(head.offer.message), SamplingParameters.from_json(head.sampling)
-        batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", provider, head.batch_id))
-        proof = [bytes.fromhex(sibling.removeprefix("0x")) for sibling in head.proof]
         operator = point.signer(domain, head.checkpoint.signature_bytes)
         offer.require_signer(domain, head.offer.signature_bytes, receipt.gateway)
         wrong = {
             "the receipt is another": (receipt.provider, receipt.number) != (provider, number),
-            "the receipt is not under the anchored root": not verify_batch_proof(batch["root"], receipt.struct_hash(), proof),
+            "the receipt is not under the anchored root, or not the one to be checked": not self._is_meant(receipt, head, order),
             "the checkpoint is not the receipt's": point.struct_hash() != receipt.checkpoint,
             "the checkpoint is not by the provider": self.chain.call("ProviderRegistry", "providerOf", operator) != provider,
             "the offer is for another stage": (offer.job_id, offer.provider, offer.layers) != (receipt.job_id, provider, receipt.layers),
@@ -205,6 +217,13 @@ class EvidenceClient:
             upstream = head.upstream
         cut = offer.prompt_tokens
         return Evidence(receipt, point, offer, sampling, payloads, head.prompt[cut:], head.prompt[:cut], upstream)
+
+    def _is_meant(self, receipt: StageReceipt, head: EvidenceHead, order: Signed | None) -> bool:
+        if order is not None:
+            return receipt.struct_hash() == CheckOrder.from_json(order.message).receipt
+        batch = struct_values("CommitmentLog", "batch", self.chain.call("CommitmentLog", "batch", receipt.provider, head.batch_id))
+        proof = [bytes.fromhex(sibling.removeprefix("0x")) for sibling in head.proof]
+        return verify_batch_proof(batch["root"], receipt.struct_hash(), proof)
 
     def _check_shared(self, place: Place, part: int, head: NeighbourHead, raw: bytes) -> Evidence:
         """Rows that a neighbour shows have the root that the receipt's own checkpoint signs. Raises EvidenceBad, BadSignature or ValueError."""

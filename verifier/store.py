@@ -11,9 +11,10 @@ from protocol.batches import ReceiptBatch
 from protocol.contradictions import Accusation
 from protocol.database import Pool
 from protocol.duties import DutyOpening, DutyResult
-from protocol.receipts import Checkpoint
+from protocol.receipts import Checkpoint, Voucher
 from protocol.typed import Signed
-from protocol.wire import DUTY, LIST, VOLUNTARY
+from protocol.wire import DUTY, LIST, ORDERED, VOLUNTARY
+from verifier import NotCovered
 from verifier.drift import ALARM, cusum
 from verifier.evidence import Place
 
@@ -23,7 +24,7 @@ RETRY_SECONDS = 3
 
 @dataclass(frozen=True)
 class CheckKey:
-    """Names a check: of a duty, of one's own accord, of a batch's list (by its first number), or for a dispute's committee."""
+    """Names a check: of a duty, of one's own accord, of a batch's list (by its first number), for a dispute's committee, or ordered."""
 
     provider: str
     number: int
@@ -32,7 +33,8 @@ class CheckKey:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A receipt that this verifier has to check, or wants to; ``leaf`` and ``proof`` place it in its batch."""
+    """A receipt that this verifier has to check, or wants to; ``leaf`` and ``proof`` place it in its batch, ``found`` is what an ordered check of it
+    has found already."""
 
     provider: str
     batch_id: int
@@ -40,6 +42,16 @@ class Drawn:
     leaf: bytes
     proof: list[bytes]
     voluntary: bool = False
+    found: str | None = None
+
+
+@dataclass(frozen=True)
+class Sold:
+    """A check that was ordered, with its order, and what it costs in wei."""
+
+    key: CheckKey
+    order: Signed
+    cost: int
 
 
 class Store:
@@ -58,8 +70,8 @@ class Store:
             connection.execute("INSERT INTO verifier.epoch VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (self.verifier, epoch, signature))
             for duty in drawn:
                 connection.execute(
-                    "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch, leaf, proof) "
-                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch, leaf, proof, verdict) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                     (
                         self.verifier,
                         duty.provider,
@@ -69,6 +81,7 @@ class Store:
                         epoch,
                         duty.leaf,
                         Jsonb([sibling.hex() for sibling in duty.proof]),
+                        duty.found,
                     ),
                 )
 
@@ -95,6 +108,51 @@ class Store:
             epoch,
             of_list,
         )
+
+    def sell(self, voucher: Voucher, signed: Signed, checks: Sequence[Sold]) -> None:
+        """Take orders and the voucher that pays them, in one transaction; one that was taken before costs nothing again. Raises NotCovered.
+
+        Earnings count, not the voucher before: of orders that come together the later voucher may come first, and covers both.
+        """
+        stream = (self.verifier, voucher.payer, voucher.gateway, voucher.model_id)
+        with self.pool.connection() as connection:
+            connection.execute("INSERT INTO verifier.sale VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", stream)
+            row: Any = connection.execute(f"SELECT earned, cumulative FROM verifier.sale WHERE {_SALE} FOR UPDATE".encode(), stream).fetchone()
+            cost = 0
+            for sold in checks:
+                added = connection.execute(
+                    "INSERT INTO verifier.check (verifier, provider, number, dispute_id, batch_id, epoch, ordered, lease_until) "
+                    "VALUES (%s, %s, %s, %s, 0, -1, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
+                    (*self._key(sold.key), Jsonb(msgspec.to_builtins(sold.order)), LEASE_SECONDS),
+                ).rowcount
+                cost += sold.cost if added else 0
+            highest = max(int(row["cumulative"]), voucher.cumulative)
+            if highest < row["earned"] + cost:
+                raise NotCovered(f"vouchers up to {highest} wei do not cover the {row['earned']} of earlier checks and {cost} for these")
+            connection.execute(f"UPDATE verifier.sale SET earned = earned + %s WHERE {_SALE}".encode(), (cost, *stream))
+            if voucher.cumulative > row["cumulative"]:
+                change = (voucher.cumulative, Jsonb(msgspec.to_builtins(signed)))
+                connection.execute(f"UPDATE verifier.sale SET cumulative = %s, voucher = %s WHERE {_SALE}".encode(), (*change, *stream))
+
+    def sales(self) -> list[Signed]:
+        """The highest voucher of each stream."""
+        rows = self._all("SELECT voucher FROM verifier.sale WHERE verifier = %s AND voucher IS NOT NULL", self.verifier)
+        return [msgspec.convert(row["voucher"], Signed) for row in rows]
+
+    def found(self, key: CheckKey) -> dict[str, Any] | None:
+        """Verdict and detail of a check; None while it has none."""
+        return self._one(f"SELECT verdict, detail FROM verifier.check WHERE {_KEY} AND verdict IS NOT NULL", *self._key(key))
+
+    def accused(self, provider: str) -> set[str]:
+        """Struct hashes, as 0x hex, of the provider's receipts that failed a check which was ordered."""
+        rows = self._all(
+            "SELECT ordered -> 'message' ->> 'receipt' AS receipt FROM verifier.check "
+            "WHERE verifier = %s AND provider = %s AND dispute_id = %s AND verdict = 'FAIL'",
+            self.verifier,
+            provider,
+            ORDERED,
+        )
+        return {row["receipt"] for row in rows}
 
     def add_list_check(self, provider: str, batch_id: int, first_number: int, epoch: int) -> None:
         """A batch could not be drawn from: see for how long its provider shows nobody its list."""
@@ -319,4 +377,5 @@ class Store:
 
 
 _KEY = "verifier = %s AND provider = %s AND number = %s AND dispute_id = %s"
+_SALE = "verifier = %s AND payer = %s AND gateway = %s AND model_id = %s"
 _STAGE = "verifier = %s AND provider = %s AND stage = %s"

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import starmap
 from typing import Any
 
+import msgspec
 import structlog
 import torch
 import transformers
@@ -20,6 +21,8 @@ from protocol.database import open_pool
 from protocol.keystore import read_account
 from protocol.manifest import ModelShelf
 from protocol.settings import VerifierSettings
+from protocol.typed import Signed
+from protocol.wire import ORDERED
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.attest import reproduces
 from verifier.checks import Ask, Checking, CheckResult, Replayers
@@ -67,6 +70,8 @@ def main() -> None:
                     await see_list(key, row)
 
         def ask(key: CheckKey, row: dict[str, Any]) -> Ask:
+            if key.dispute_id == ORDERED:
+                return Ask(key, b"", order=msgspec.convert(row["ordered"], Signed))
             return Ask(key, store.epoch_signature(row["epoch"]), partial(store.place, key.provider, row["batch_id"], key.number))
 
         async def see_list(key: CheckKey, row: dict[str, Any]) -> None:
@@ -87,7 +92,9 @@ def main() -> None:
         def settle(key: CheckKey, result: CheckResult | EvidenceMissing) -> None:
             if isinstance(result, EvidenceMissing):
                 waited, owed = rows[key]["waited"], key.dispute_id >= 0 or rows[key]["pinned"]
-                if waited >= patience:
+                if key.dispute_id == ORDERED:  # a job is waiting
+                    store.finish(key, Verdict.WITHHELD, {"reason": str(result)})
+                elif waited >= patience:
                     # Rows that nobody pinned in time may be gone by right. A dispute's judges look at what the challenger pinned.
                     store.finish(key, Verdict.WITHHELD if owed else Verdict.INCONCLUSIVE, {"reason": str(result)})
                 else:

@@ -128,7 +128,7 @@ abstract contract Deployment is CommonBase {
             address(new CommitmentLog(c, verifiers.genesis(), p.times.epochLength, p.challengeWindow, p.retention)), address(commitments)
         );
         Settlement.Wiring memory s =
-            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance);
+            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance, providers);
         _created(
             address(new Settlement(authority, s, ISettlement.Parameters(treasury, p.verifierBps, p.treasuryBps, p.burnBps))),
             address(settlement)

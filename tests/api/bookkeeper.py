@@ -15,13 +15,14 @@ async def run_job(budget: Budget, key: ApiKey, name: str, draw: random.Random) -
     """A job whose steps come as they may: stages that sign, that refuse, that break off and are replaced."""
     legs: list[LegKey] = []
     try:
-        await budget.reserve(key, name, "m", 5, 75)
+        await budget.reserve(key, name, "m", 5, 85, checks=10)
         for i in range(draw.randint(1, 4)):
             if i == 3:
                 await budget.reserve_more(name, 25)
             legs.append(await add_leg(budget, name, f"0x{i}"))
     except NoCredit:
-        pass
+        if not legs:
+            return
     for leg in legs:
         step = draw.choice(("close", "close", "refuse", "twice", "leave"))
         if step in ("close", "twice"):
@@ -32,6 +33,10 @@ async def run_job(budget: Budget, key: ApiKey, name: str, draw: random.Random) -
         elif step == "refuse":
             await budget.issue(leg, 1, 9)
             await budget.refuse(leg)
+    for verifier in ("0xv", "0xw")[: draw.randint(0, 2)]:
+        await budget.order_checks(name, verifier, bytes(32), 5)
+        if draw.random() < 0.5:
+            await budget.refuse_checks(name, verifier)
     if legs and draw.random() < 0.9:
         await budget.settle(name, draw.choice(("done", "failed")), 1)
 

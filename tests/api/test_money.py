@@ -185,3 +185,34 @@ async def test_voucher__concurrent_issues__sum(pool: AsyncPool) -> None:
         legs.append(await add_leg(budget, f"job{i}"))
     issued = await asyncio.gather(*(budget.issue(leg, 1, 10) for leg in legs))
     assert sorted(issued) == [10 * (i + 1) for i in range(10)]
+
+
+async def test_checks__ordered__are_charged_and_what_is_set_aside_for_them_is_released(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, 100)
+    await budget.reserve(key, "job", "m", 5, 90, checks=30)
+    leg = await add_leg(budget, "job")
+    await budget.issue(leg, 3, 11)
+    await budget.close_leg(leg, REPLY)
+    assert await budget.order_checks("job", "0xv", bytes(32), 7) == 7
+    # Not before the job has ended: another verifier may be asked.
+    assert await budget.settle("job") == 18
+    assert await figures(pool, key) == (18, 30, 18, 30)
+    await budget.note_findings("job", "0xv", [{"verdict": "PASS"}])
+    assert await budget.settle("job", "done", 3) == 18
+    assert await figures(pool, key) == (18, 0, 18, 0)
+    job = await budget.job("job")
+    assert job is not None
+    assert job["checks"] == [{"verdict": "PASS"}]
+
+
+async def test_checks__that_a_verifier_does_not_take__are_taken_back_once(pool: AsyncPool) -> None:
+    budget, key = Budget(pool), await make_key(pool, 100)
+    await budget.reserve(key, "job", "m", 5, 90, checks=30)
+    assert await budget.order_checks("job", "0xv", bytes(32), 7) == 7
+    await budget.refuse_checks("job", "0xv")
+    await budget.refuse_checks("job", "0xv")
+    assert await budget.order_checks("job", "0xw", bytes(32), 7) == 7
+    assert await budget.settle("job", "failed", 0) == 7
+    assert await figures(pool, key) == (7, 0, 7, 0)
+    await budget.reserve(key, "next", "m", 5, 90, checks=30)
+    assert await budget.order_checks("next", "0xv", bytes(32), 5) == 5

@@ -16,6 +16,7 @@ BOOKS = """
 SELECT k.budget, k.spent, k.reserved, p.credit, p.issued, p.reserved AS payer_reserved,
        (SELECT COALESCE(sum(charged), 0) FROM api.job) AS charged, (SELECT COALESCE(sum(reserved), 0) FROM api.job) AS held,
        (SELECT COALESCE(sum(cumulative), 0) FROM api.voucher) AS vouchers, (SELECT COALESCE(sum(amount), 0) FROM api.leg) AS legs,
+       (SELECT COALESCE(sum(amount), 0) FROM api.check) AS checks,
        (SELECT count(*) FROM api.job) AS jobs
 FROM api.key k JOIN api.payer p ON p.address = k.payer
 """
@@ -29,7 +30,7 @@ async def require_books(pool: AsyncPool) -> dict[str, int]:  # noqa: F811
     books = {name: int(value) for name, value in row.items()}
     assert books["spent"] == books["charged"]
     assert books["reserved"] == books["payer_reserved"] == books["held"]
-    assert books["issued"] == books["vouchers"] == books["legs"]
+    assert books["issued"] == books["vouchers"] == books["legs"] + books["checks"]
     assert books["issued"] <= books["credit"]
     assert books["spent"] + books["reserved"] <= books["budget"]
     return books

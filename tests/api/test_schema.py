@@ -41,7 +41,6 @@ def test_wish__no_fallbacks__leaves_those_of_the_order_alone() -> None:
         ({"only": ["0x12"]}, "provider.only", "'0x12', which is no address"),
         ({"order": [ONE, "openai"]}, "provider.order", "'openai', which is no address"),
         ({"quantizations": ["int4"]}, "provider.quantizations", "'int4'; known are fp32, bf16, int8"),
-        ({"require_verified": True}, "provider.require_verified", "not supported"),
     ],
 )
 def test_wish__what_names_nothing__is_refused_by_name(given: dict[str, Any], param: str, words: str) -> None:

@@ -65,6 +65,16 @@ def job_once(network: Network, job_id: str, status: str) -> dict[str, Any]:
     return dict(network.wait(look, 60, f"{status}: job {job_id}"))
 
 
+def wait_for_sellers(network: Network) -> str:
+    """The price of a check, once verifiers sell some: a new network's count from the third epoch on."""
+    headers = {"authorization": f"Bearer {network.api_key}"}
+
+    def price() -> str | None:
+        return requests.get(f"{network.gateway_url}/v1/models/{MODEL}", headers=headers, timeout=10).json()["check_price"]  # type: ignore[no-any-return]
+
+    return str(network.wait(price, 120, "verifiers that sell checks"))
+
+
 def verify(network: Network, file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "funcnet"), "verify", str(file), "--deployment", str(network.deployment_file), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)

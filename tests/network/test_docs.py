@@ -12,9 +12,15 @@ import requests
 
 from api.metrics import METRICS
 from funcnet.network import Network
+from tests.network.asking import wait_for_sellers
 
 PAGE = Path("docs/api.md")
 BLOCKS = [(language, code) for language, code in re.findall(r"```(bash|python|js)\n(.*?)```", PAGE.read_text(), re.S)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verifiers_in_their_seats(network: Network) -> None:
+    wait_for_sellers(network)
 
 
 @pytest.mark.parametrize(("language", "code"), BLOCKS, ids=[f"{i}-{language}" for i, (language, _) in enumerate(BLOCKS)])

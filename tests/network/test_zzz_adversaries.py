@@ -150,6 +150,52 @@ def come_back(network: Network, name: str) -> None:
     assert chain.call("ProviderRegistry", "isServing", owner.address)
 
 
+@pytest.mark.timeout(600)
+def test_lie__where_checks_are_asked_for__is_told_before_the_answer_is_final__and_loses_on_chain(network: Network) -> None:
+    spare = network.address("spare")
+    before = {d["dispute_id"] for d in network.indexed("/v1/disputes")["data"]}
+    network.restart_provider("spare", adversary="int4-weights")
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+    asked = {"extra_body": {"provider": {"require_verified": True}}, "max_tokens": 16}
+
+    def refusal() -> openai.APIStatusError | None:
+        try:
+            ask(client, **asked)
+        except openai.APIStatusError as error:
+            return error if error.status_code == 502 else None
+        raise AssertionError("a lie was given out as verified")
+
+    error = network.wait(refusal, 90, "a job that the cheat serves")
+    assert (error.body["code"], spare in str(error)) == ("verification_failed", True)
+    parts: list[Any] = []
+
+    def streamed() -> openai.APIError | None:
+        parts.clear()
+        try:
+            parts.extend(ask(client, stream=True, **asked))
+        except openai.APIStatusError:  # before a byte: the cheat is passed over for a while
+            return None
+        except openai.APIError as error:
+            return error
+        raise AssertionError("a lie was given out as verified")
+
+    error = network.wait(streamed, 90, "a stream that the cheat serves")
+    assert "do not rely on it" in str(error)
+    assert parts
+    assert not any(choice.finish_reason for part in parts for choice in part.choices)
+
+    def guilty() -> bool:
+        return any(d["provider"] == spare and d["status"] == Status.GUILTY and d["dispute_id"] not in before for d in _disputes(network))
+
+    network.wait(guilty, VERDICT_SECONDS, "the slash of the cheat")
+    network.restart_provider("spare")
+    come_back(network, "spare")
+
+
+def _disputes(network: Network) -> list[dict[str, Any]]:
+    return list(network.indexed("/v1/disputes")["data"])
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_adversaries__at_both_ends__lose_and_their_neighbour_does_not(network: Network, pair: tuple[str, str]) -> None:

@@ -58,6 +58,7 @@ interface ISettlement {
 
     error LengthMismatch();
     error NotAllowed(address caller);
+    error NotVerifier(address account);
     error NothingToRelease();
     error DisputeOpen(address provider);
     error EpochOpen(uint64 epoch);
@@ -90,6 +91,9 @@ interface ISettlement {
     /// @notice Splits and pays what is held for the provider and the models, at most the anchored total up to `batchId`, whose window must have
     /// passed. Returns what the provider's owner got.
     function release(address provider, uint64 batchId, bytes32[] calldata modelIds) external returns (uint256 net);
+
+    /// @notice The same for a verifier that sells checks: nothing of that is anchored or waits for a window. Never for a provider's address.
+    function releaseChecks(address verifier, bytes32[] calldata modelIds) external returns (uint256 net);
 
     /// @notice Returns a fee to its payer from what is held for the provider and model, and the rest from its next redemptions. Disputes only.
     function refund(address provider, address payer, bytes32 modelId, uint128 amount) external;

@@ -11,6 +11,7 @@ import {IAttendance} from "../interfaces/IAttendance.sol";
 import {ICommitmentLog} from "../interfaces/ICommitmentLog.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
 import {IPaymentEscrow} from "../interfaces/IPaymentEscrow.sol";
+import {IProviderRegistry} from "../interfaces/IProviderRegistry.sol";
 import {IRewardPool} from "../interfaces/IRewardPool.sol";
 import {ISettlement} from "../interfaces/ISettlement.sol";
 import {IStaking} from "../interfaces/IStaking.sol";
@@ -34,6 +35,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         IRewardPool rewards;
         address disputes;
         IAttendance attendance;
+        IProviderRegistry providers;
     }
 
     /// @param gross redeemed and not yet released or refunded
@@ -51,6 +53,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
     IRewardPool public immutable rewards;
     address public immutable disputes;
     IAttendance public immutable attendance;
+    IProviderRegistry public immutable providers;
 
     uint96 private _treasuryDue;
     uint96 private _burnDue;
@@ -74,6 +77,7 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         rewards = w.rewards;
         disputes = w.disputes;
         attendance = w.attendance;
+        providers = w.providers;
         _set(parameters_);
     }
 
@@ -110,30 +114,15 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
     /// @inheritdoc ISettlement
     function release(address provider, uint64 batchId, bytes32[] calldata modelIds) external returns (uint256 net) {
         require(staking.openDisputes(provider) == 0, DisputeOpen(provider));
-        uint128 released = _released[provider];
-        uint256 room = Math.saturatingSub(log.mature(provider, batchId), released);
-        uint96 cut;
-        uint96 delegators;
-        for (uint256 i; i < modelIds.length; ++i) {
-            Held storage h = _held[provider][modelIds[i]];
-            uint96 gross = uint96(Math.min(h.gross, room));
-            if (gross == 0) continue;
-            h.gross -= gross;
-            room -= gross;
-            released += gross;
-            Payout memory p = _split(provider, modelIds[i], gross, h.gross);
-            net += p.parts.provider - p.delegators;
-            delegators += p.delegators;
-            cut += p.parts.treasury + p.parts.burned;
-        }
-        require(released != _released[provider], NothingToRelease());
-        _released[provider] = released;
-        rewards.record(provider, cut);
-        if (delegators != 0) {
-            escrow.pay(address(staking), delegators);
-            staking.creditPool(provider, delegators);
-        }
-        escrow.pay(provider, uint96(net));
+        return _release(provider, Math.saturatingSub(log.mature(provider, batchId), _released[provider]), modelIds);
+    }
+
+    /// @inheritdoc ISettlement
+    function releaseChecks(address verifier, bytes32[] calldata modelIds) external returns (uint256 net) {
+        // Else a provider could be paid for work that it never anchors, and so for work that nobody checks.
+        bool provides = providers.providerInfo(verifier).operator != address(0);
+        require(verifiers.memberOf(verifier).joined && !provides, NotVerifier(verifier));
+        return _release(verifier, type(uint256).max, modelIds);
     }
 
     /// @inheritdoc ISettlement
@@ -294,6 +283,33 @@ contract Settlement is ISettlement, Sequenced, AccessManaged, EIP712 {
         uint64 current = verifiers.currentEpoch();
         pot[current] += amount;
         emit PotRolledOver(_next(), epoch, current, amount);
+    }
+
+    /// @dev Splits and pays what is held, `room` of it at most.
+    function _release(address provider, uint256 room, bytes32[] calldata modelIds) private returns (uint256 net) {
+        uint128 released = _released[provider];
+        uint96 cut;
+        uint96 delegators;
+        for (uint256 i; i < modelIds.length; ++i) {
+            Held storage h = _held[provider][modelIds[i]];
+            uint96 gross = uint96(Math.min(h.gross, room));
+            if (gross == 0) continue;
+            h.gross -= gross;
+            room -= gross;
+            released += gross;
+            Payout memory p = _split(provider, modelIds[i], gross, h.gross);
+            net += p.parts.provider - p.delegators;
+            delegators += p.delegators;
+            cut += p.parts.treasury + p.parts.burned;
+        }
+        require(released != _released[provider], NothingToRelease());
+        _released[provider] = released;
+        rewards.record(provider, cut);
+        if (delegators != 0) {
+            escrow.pay(address(staking), delegators);
+            staking.creditPool(provider, delegators);
+        }
+        escrow.pay(provider, uint96(net));
     }
 
     /// @dev Splits released fees; royalty and the pot are served here, the provider's part by the caller.

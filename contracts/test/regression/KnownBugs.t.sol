@@ -126,7 +126,7 @@ contract KnownBugsTest is Network {
 
     function _settlementArguments() private view returns (bytes memory) {
         Settlement.Wiring memory w =
-            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance);
+            Settlement.Wiring(escrow, staking, models, commitments, verifiers, rewards, address(disputes), attendance, providers);
         return abi.encode(access, w, ISettlement.Parameters(address(this), 500, 200, 100));
     }
 

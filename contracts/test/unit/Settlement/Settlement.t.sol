@@ -6,6 +6,7 @@ import {SettlementForfeit} from "./forfeit.t.sol";
 import {SettlementRedeem} from "./redeem.t.sol";
 import {SettlementRefund} from "./refund.t.sol";
 import {SettlementRelease} from "./release.t.sol";
+import {SettlementReleaseChecks} from "./releaseChecks.t.sol";
 import {SettlementRollOver} from "./rollOver.t.sol";
 import {SettlementSetParameters} from "./setParameters.t.sol";
 import {SettlementSweep} from "./sweep.t.sol";
@@ -16,6 +17,7 @@ contract SettlementTest is
     SettlementRedeem,
     SettlementRefund,
     SettlementRelease,
+    SettlementReleaseChecks,
     SettlementSetParameters,
     SettlementSweep,
     SettlementForfeit,
