@@ -31,6 +31,7 @@ from api.budget import Budget, LegKey
 from api.checks import Checks
 from api.completions import Completions
 from api.cover import Cover
+from api.embeddings import Embeddings
 from api.files import Files
 from api.idempotency import Idempotency
 from api.jobs import Jobs
@@ -80,6 +81,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, checks, jobs.summaries, peers, sweeps)
     completions = Completions(jobs, models, limits, cover, idempotency)
+    embeddings = Embeddings(jobs, models, limits, cover, idempotency)
     files = Files(pool)
     batches = Batches(pool, files, keys, completions, peers)
     managers = Managers(pool, pepper.encode(), admin, chain.deployment.chain_id)
@@ -142,7 +144,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @app.get("/v1/models/{name:path}")
     def one_model(name: str, _: ApiKey = Depends(caller)) -> dict[str, Any]:  # noqa: B008
-        return dollars.priced(jobs.describe(models.named(name)))
+        return dollars.priced(jobs.describe(models.any_named(name)))
 
     @app.post("/v1/models", status_code=201, dependencies=[Depends(require_admin)])
     async def add_model(request: key_schema.ModelRequest) -> dict[str, Any]:
@@ -157,6 +159,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         return await _told(job, await cover.verification(job_id), anchors)
 
     app.include_router(completions.routes(caller))
+    app.include_router(embeddings.routes(caller))
     app.include_router(files.routes(caller))
     app.include_router(batches.routes(caller))
     app.include_router(Administration(keys, managers, Sponsorships(pool, keys), cover, limits).routes())

@@ -21,7 +21,8 @@ from api.checks import INCONCLUSIVE, PASS, Checks, Finding, Seller
 from api.keys import ApiKey
 from api.pipeline import JobSpec, Pipeline, StageFailed
 from api.prefixes import NOTHING, Prefix, Prefixes
-from api.routing import Router, StageOffer
+from api.reading import Reading
+from api.routing import Router, StageOffer, Wish
 from api.schema import ChatRequest, SamplingRequest, usage
 from api.settler import Settler
 from api.signing import Signer
@@ -136,7 +137,7 @@ class Job:
                 yield piece
             ok = True
         finally:
-            await asyncio.shield(self._settle(ok))
+            await asyncio.shield(self.settle(ok))
         if self.outcome.unverified:
             raise self.outcome.unverified
 
@@ -160,7 +161,7 @@ class Job:
         if held:
             yield held
 
-    async def _settle(self, ok: bool) -> None:
+    async def settle(self, ok: bool) -> None:
         """Take the receipts and bring the books in line; what cannot be done now is left to the settler, so nothing is lost."""
         try:
             replies = await self.pipeline.close()
@@ -193,6 +194,8 @@ class Job:
     def _note_prefix(self, replies: list[CloseReply]) -> None:
         """Jobs that begin like this one may use its rows, where each stage served it from position 0 on; what failed is not used again."""
         spec, legs = self.pipeline.spec, self.pipeline.legs
+        if self.model.encoder is not None:
+            return
         if not replies:
             self.prefixes.forget(spec.prefix.job_id)
         elif not any(leg.offer.first_position for leg in legs):
@@ -302,8 +305,18 @@ class Jobs:
         grammar = await asyncio.to_thread(_grammar, model, sampling)
         wish = replace(request.provider.to_wish().capped(key.most_input, key.most_output), bulk=asked.bulk)
         spec = JobSpec(b"", key.payer, model.model_id, layers, prompt, limit, sampling, request.logprobs_asked, wish=wish, grammar=grammar)
+        return await self._start(key, model, spec, Pipeline, request.stops, index)
+
+    async def start_reading(self, key: ApiKey, model: TextModel, prompt: list[int], wish: Wish) -> Job:
+        """The same for a model that makes vectors: what comes back are its rows, by a ``Reading``. Raises ApiError."""
+        layers = LayerRange(0, await asyncio.to_thread(self.layer_count, model.model_id))
+        wish = wish.capped(key.most_input, key.most_output)
+        return await self._start(key, model, JobSpec(b"", key.payer, model.model_id, layers, prompt, 0, SamplingParameters(), wish=wish), Reading)
+
+    async def _start(self, key: ApiKey, model: TextModel, spec: JobSpec, kind: type[Pipeline], stops: Sequence[str] = (), index: int = 0) -> Job:
+        wish = spec.wish
         sellers = await self.checks.sellers(model.model_id, wish.most_check) if wish.verified else ()
-        prefix = self.prefixes.find(key.payer, model.model_id, prompt)
+        prefix = self.prefixes.find(key.payer, model.model_id, spec.prompt)
         passed_over: set[str] = set()
         reason = ""
         for _ in range(OPEN_TRIES + bool(prefix.tokens)):
@@ -313,7 +326,7 @@ class Jobs:
                 self._note_routing(spec, [], passed_over)
                 raise
             try:
-                pipeline = await self._open(key, model, replace(spec, prefix=prefix), route, sellers)
+                pipeline = await self._open(key, model, replace(spec, prefix=prefix), route, sellers, kind)
             except StageFailed as error:
                 log.warning("route failed", reason=str(error))
                 if not error.refused:
@@ -326,8 +339,8 @@ class Jobs:
                 reason = str(error)
                 continue
             self._note_routing(replace(spec, prefix=prefix), route, passed_over)
-            meter, stops = self.meters[model.name], request.stops
-            return Job(pipeline.spec.name, model, pipeline, self.budget, self.settler, meter, self.prefixes, stops, self.checks, sellers, index)
+            meter, name = self.meters[model.name], pipeline.spec.name
+            return Job(name, model, pipeline, self.budget, self.settler, meter, self.prefixes, list(stops), self.checks, sellers, index)
         raise NoRoute(f"no route could be opened in {OPEN_TRIES} tries; the last: {reason}", code="no_route")
 
     def _note_routing(self, spec: JobSpec, route: list[StageOffer], passed_over: set[str]) -> None:
@@ -347,14 +360,16 @@ class Jobs:
 
         return (known, prefix) if known and worth(known, prefix.tokens) <= worth(best) else (best, NOTHING)
 
-    async def _open(self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer], sellers: tuple[Seller, ...]) -> Pipeline:
+    async def _open(
+        self, key: ApiKey, model: TextModel, spec: JobSpec, route: list[StageOffer], sellers: tuple[Seller, ...], kind: type[Pipeline]
+    ) -> Pipeline:
         """Reserve and open one route under a job id of its own. Raises NoCredit or StageFailed, and then leaves nothing reserved."""
         salted = request_hash(secrets.token_bytes(32), json.dumps(spec.prompt).encode())
         spec = replace(spec, job_id=job_id(self.account.address, await self.budget.next_nonce(), salted))
         most = sum(stage.cost(len(spec.prompt), spec.max_tokens, spec.prefix.tokens) for stage in route)
         # Each verifier may be asked about every stage, where those before it decide nothing.
         checks = sum(check_cost(len(spec.prompt) + spec.max_tokens, seller.price) for seller in sellers) * len(route)
-        pipeline = Pipeline(self.chain, self.account, self.budget, self.router, spec)
+        pipeline = kind(self.chain, self.account, self.budget, self.router, spec)
         self.settler.live[spec.name] = pipeline
         try:
             await self.budget.reserve(key, spec.name, model.name, len(spec.prompt), most + checks, checks)
@@ -405,6 +420,7 @@ class Jobs:
         return {
             "id": model.name,
             "object": "model",
+            "type": "text" if model.encoder is None else "embedding",
             "created": 0,
             "owned_by": registered["creator"],
             "model_id": "0x" + model.model_id.hex(),

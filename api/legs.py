@@ -70,10 +70,17 @@ class LegCloser:
     budget: Budget
 
     async def close(
-        self, key: LegKey, offer: SessionOffer, stop: RouteStop, client: StageClient, completion_tokens: int, before: Before | None = None
+        self,
+        key: LegKey,
+        offer: SessionOffer,
+        stop: RouteStop,
+        client: StageClient,
+        completion_tokens: int,
+        before: Before | None = None,
+        root_out: bytes | None = None,
     ) -> CloseReply | None:
         """The stage's receipt for that many completion tokens; None where it signs nothing, or does not bind its rows in to what the stage before
-        it signed, and then nothing is charged.
+        it signed or sign for the rows out of that root, and then nothing is charged.
 
         May be repeated, as a stage gives the same receipt again. Raises StageUnavailable, and then the books say 'asked'.
         """
@@ -87,7 +94,7 @@ class LegCloser:
             upstream = None if before is None else before.checkpoint
             reply = await client.call("Close", CloseRequest(offer.job_id.hex(), offer.epoch, completion_tokens, signed, upstream), CloseReply)
             self._check(offer, stop, completion_tokens, amount, reply)
-            _check_rows(offer, completion_tokens, reply, before)
+            _check_rows(offer, completion_tokens, reply, before, root_out)
         except (StageRefused, BadSignature, ValueError) as error:
             log.warning("no receipt", provider=stop.provider, job=key.job_id[:18], reason=str(error))
             await self.budget.refuse(key)
@@ -103,8 +110,9 @@ class LegCloser:
             raise ValueError(f"the receipt of {stop.provider} says {told}, which is not what was ordered")
 
 
-def _check_rows(offer: SessionOffer, completion_tokens: int, reply: CloseReply, before: Before | None) -> None:
-    """The receipt's checkpoint covers the rows that its tokens took, and is bound to the last one of the stage before it. Raises ValueError.
+def _check_rows(offer: SessionOffer, completion_tokens: int, reply: CloseReply, before: Before | None, root_out: bytes | None) -> None:
+    """The receipt's checkpoint covers the rows that its tokens took, has the root of those that came back, and is bound to the last one of the stage
+    before it. Raises ValueError.
 
     Two stages that collude could otherwise sign one thing for each other and another for a verifier.
     """
@@ -113,6 +121,8 @@ def _check_rows(offer: SessionOffer, completion_tokens: int, reply: CloseReply, 
     least = offer.known_tokens + completion_tokens - 1
     if point.struct_hash() != receipt.checkpoint or not least <= point.end <= least + 1:
         raise ValueError(f"the checkpoint of {offer.provider} has {point.end} rows for {least}, or is not the one that its receipt names")
+    if root_out is not None and point.root_out != root_out:
+        raise ValueError(f"the checkpoint of {offer.provider} is for other rows than it sent")
     if before is None:
         return
     if before.ended and point.end != before.point.end:

@@ -32,7 +32,21 @@ class Models(Mapping[str, TextModel]):
         return len(self._models)
 
     def named(self, name: str, among: Collection[str] | None = None) -> TextModel:
-        """Raises NoSuchModel for one that is not listed, or is not ``among`` those that a key may use."""
+        """Raises NoSuchModel for one that is not listed, or is not ``among`` those that a key may use, or BadRequest for one that makes vectors."""
+        model = self.any_named(name, among)
+        if model.encoder is not None:
+            raise BadRequest(f"{name!r} makes vectors and writes no text; ask it at /v1/embeddings", "model", "wrong_kind_of_model")
+        return model
+
+    def encoder_named(self, name: str, among: Collection[str] | None = None) -> TextModel:
+        """The same for one that has to make vectors."""
+        model = self.any_named(name, among)
+        if model.encoder is None:
+            raise BadRequest(f"{name!r} writes text and makes no vectors; ask it at /v1/chat/completions", "model", "wrong_kind_of_model")
+        return model
+
+    def any_named(self, name: str, among: Collection[str] | None = None) -> TextModel:
+        """A model of either kind. Raises NoSuchModel."""
         if name not in self._models or (among is not None and name not in among):
             raise NoSuchModel(f"model {name!r} is not listed here; known: {', '.join(self)}", "model", "model_not_found")
         return self._models[name]

@@ -451,16 +451,25 @@ class Pipeline:
 
     # the end
 
+    @property
+    def earned(self) -> bool:
+        """Whether there is anything to pay for."""
+        return bool(self.received)
+
+    def rows_root(self) -> bytes | None:
+        """Root over the rows that came back here, which the stage's checkpoint has to have; None where none did."""
+        return None
+
     async def close(self) -> list[CloseReply]:
         """Take each stage's receipt, from the first stage on; stages that no longer answer are left to the settler.
 
-        A job without a token is aborted: nobody is owed anything.
+        A job that gave nothing is aborted: nobody is owed anything.
         """
         closer, replies = LegCloser(self.chain, self.account, self.budget), []
         ended = self._fed == len(self.spec.prompt) + len(self.received) - 1
         before: Before | None = None
         try:
-            if not self.received:
+            if not self.earned:
                 await asyncio.gather(*(self._abort(leg) for leg in self.legs))
                 return []
             for leg, answer in await self._ask_all():
@@ -469,7 +478,7 @@ class Pipeline:
                     await self.budget.cap_leg(leg.key, tokens)
                 else:
                     try:
-                        reply = await closer.close(leg.key, leg.offer, leg.stop, leg.client, tokens, before)
+                        reply = await closer.close(leg.key, leg.offer, leg.stop, leg.client, tokens, before, self.rows_root())
                         replies.append(reply)
                     except StageUnavailable as error:
                         log.warning("no receipt yet", provider=leg.provider, job=self.spec.name[:18], reason=str(error))

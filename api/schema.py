@@ -19,6 +19,8 @@ from protocol.wire import MOST_LOGPROBS, NO_LOGPROBS
 
 DEFAULT_MAX_TOKENS = 512
 MOST_CHOICES = 8
+MOST_TEXTS = 2048
+"""OpenAI's own."""
 DEFAULT_TEXT_TOKENS = 16
 """OpenAI's own."""
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "bfloat16+int8"}
@@ -311,6 +313,32 @@ class TextRequest(SamplingRequest):
         if not prompt:
             raise BadRequest("'prompt' is empty; give it some text or token ids", "prompt")
         return prompt  # type: ignore[no-any-return]
+
+
+class EmbeddingRequest(BaseModel):
+    """``POST /v1/embeddings``. ``encoding_format``: base64 is of little-endian float32."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    provider: ProviderWish = ProviderWish()
+
+    @model_validator(mode="before")
+    @classmethod
+    def leave_out_nulls(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+    def texts(self) -> list[str]:
+        """Raises BadRequest for token ids, or an empty text."""
+        given: list[Any] = [self.input] if isinstance(self.input, str) else list(self.input)
+        if not all(isinstance(text, str) for text in given):
+            words = "'input' holds token ids, which would be those of another tokenizer; send text (LangChain: check_embedding_ctx_length=False)"
+            raise BadRequest(words, "input", "unsupported_parameter")
+        if not all(given) or not given:
+            raise BadRequest("'input' is empty, or holds an empty text", "input")
+        return given
 
 
 class InputPart(BaseModel):

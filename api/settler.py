@@ -103,7 +103,7 @@ class Settler:
                 await self.budget.refuse(leg.key)
                 return 0
             # Each row from the known tokens' last on gave a token.
-            most = [at.rows_in - leg.offer.known_tokens + 1]
+            most = [at.rows_in - leg.offer.known_tokens + 1, leg.offer.max_tokens - leg.offer.generated]
             most += [leg.completion_tokens] if leg.completion_tokens is not None else []
             most += [tokens - leg.offer.generated] if tokens is not None else []
             completion = min(most)

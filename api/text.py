@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from api import BadRequest
+from protocol.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class TextModel:
     vocabulary: int
     special: dict[str, str]
     folder: Path
+    encoder: Encoder | None = None
+    """How it makes vectors, where it does and writes no text."""
 
     @classmethod
     def load(cls, name: str, model_id: bytes, folder: Path) -> "TextModel":
-        """Read tokenizer, template, end tokens and context from a model folder. Raises FileNotFoundError."""
+        """Read tokenizer, template, end tokens and context from a model folder. Raises FileNotFoundError, or ValueError for an encoder of an
+        unknown kind."""
         config = json.loads((folder / "config.json").read_text())
         generation_file = folder / "generation_config.json"
         generation = json.loads(generation_file.read_text()) if generation_file.is_file() else {}
@@ -41,17 +45,24 @@ class TextModel:
         stop = generation.get("eos_token_id", config.get("eos_token_id", []))
         template_file = folder / "chat_template.jinja"
         template = template_file.read_text() if template_file.is_file() else settings.get("chat_template", "")
+        tokenizer, encoder = Tokenizer.from_file(str(folder / "tokenizer.json")), Encoder.of(folder)
+        if encoder is not None:
+            # What a user writes is text, also where it looks like a special token; and nothing is cut off unseen.
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            tokenizer.encode_special_tokens = True
         special = {key: str(settings[key]) for key in ("bos_token", "eos_token", "pad_token", "unk_token") if settings.get(key)}
         return cls(
             name,
             model_id,
-            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            tokenizer,
             template,
             tuple(stop if isinstance(stop, list) else [stop]),
-            int(config.get("max_position_embeddings", 2048)),
+            int(config.get("max_position_embeddings", 2048)) if encoder is None else encoder.context,
             int(config["vocab_size"]),
             special,
             folder,
+            encoder,
         )
 
     def encode_chat(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> list[int]:

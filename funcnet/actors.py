@@ -9,7 +9,7 @@ from eth_abi import encode
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
-from protocol import bls
+from protocol import Reverted, bls
 from protocol.chain import Chain
 from protocol.keystore import LIGHT_SCRYPT_N, create_keystore, read_account, read_keystore, write_secret
 from protocol.units import FUNC
@@ -63,14 +63,21 @@ def join_as_verifier(chain: Chain, account: LocalAccount, bls_wallet: Wallet, st
     payload = bls.possession_payload(account.address, key)
     proof = bls.sign(secret, bls.message(bls.POSSESSION, chain.deployment.chain_id, chain.address("VerifierSet"), 0, payload))
     chain.send(account, "VerifierSet", "register", key, proof, endpoint)
-    chain.send(account, "VerifierSet", "buildSet")
+    while chain.call("VerifierSet", "needsBuild"):
+        try:
+            chain.send(account, "VerifierSet", "buildSet")
+        except Reverted as error:  # another one that joins now made the set longer than the gas was reckoned for
+            if error.error != "OutOfGasOrRaced":
+                raise
 
 
-def register_model(chain: Chain, creator: LocalAccount, manifest_root: bytes, layers: int, tolerance_root: bytes, uri: str) -> None:
-    """Commit, then reveal: a model with a 5 % royalty that may be cut before any layer. Nothing to do where it is registered."""
+def register_model(
+    chain: Chain, creator: LocalAccount, manifest_root: bytes, layers: int, tolerance_root: bytes, uri: str, cuttable: bool = True
+) -> None:
+    """Commit, then reveal: a model with a 5 % royalty that may be cut before any layer, or nowhere. Nothing to do where it is registered."""
     if chain.call("ModelRegistry", "model", keccak(manifest_root))[1] == manifest_root:
         return
-    cuts = sum(1 << layer for layer in range(1, layers))
+    cuts = sum(1 << layer for layer in range(1, layers)) if cuttable else 0
     registration = (manifest_root, layers, cuts, tolerance_root, 500, creator.address, uri, secrets.token_bytes(32))
     commitment = _registration_commitment(registration, creator.address)
     chain.send(creator, "ModelRegistry", "commit", commitment)

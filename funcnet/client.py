@@ -20,6 +20,7 @@ from typing import Any
 import openai
 from openai.resources.chat import Chat
 from openai.resources.chat.completions import Completions
+from openai.resources.embeddings import Embeddings
 
 from funcnet import FuncnetError
 from funcnet.receipts import check, check_bound, check_reports, signer_of
@@ -80,8 +81,10 @@ def _require_whole(told: dict[str, Any], receipts: list[StageReceipt]) -> None:
 
 
 class FunctionNetwork(openai.OpenAI):
-    """openai's client with checked chat completions. ``deployment``: the file that names the contracts; ``rpc_url``: a node to compare signers
-    with."""
+    """openai's client with checked chat completions and embeddings.
+
+    ``deployment``: the file that names the contracts; ``rpc_url``: a node to compare signers with.
+    """
 
     def __init__(self, *, deployment: Path | str, rpc_url: str | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -93,6 +96,30 @@ class FunctionNetwork(openai.OpenAI):
     def chat(self) -> Chat:
         return _Chat(self)
 
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        return _Embeddings(self)
+
+
+def _is_to_be_verified(options: dict[str, Any]) -> bool:
+    return bool(((options.get("extra_body") or {}).get("provider") or {}).get("require_verified"))
+
+
+def _require(client: Any, answer: Any, verified: bool) -> None:
+    """Raises ReceiptsDoNotHold."""
+    told = (answer.model_extra or {}).get("function_network")
+    if told is None:
+        raise ReceiptsDoNotHold("the answer brought no receipts; is this a gateway of Function Network?")
+    assert isinstance(client, FunctionNetwork)
+    client.last_check = client.receipts.check(told, verified)
+
+
+class _Embeddings(Embeddings):
+    def create(self, *args: Any, **options: Any) -> Any:
+        answer = super().create(*args, **options)
+        _require(self._client, answer, _is_to_be_verified(options))
+        return answer
+
 
 class _Chat(Chat):
     @cached_property
@@ -103,10 +130,10 @@ class _Chat(Chat):
 class _Completions(Completions):
     def create(self, *args: Any, **options: Any) -> Any:
         answer: Any = super().create(*args, **options)
-        verified = bool(((options.get("extra_body") or {}).get("provider") or {}).get("require_verified"))
+        verified = _is_to_be_verified(options)
         if options.get("stream"):
             return self._checked(answer, verified)
-        self._check(answer, verified)
+        _require(self._client, answer, verified)
         return answer
 
     def _checked(self, stream: Any, verified: bool) -> Iterator[Any]:
@@ -114,13 +141,5 @@ class _Completions(Completions):
         with stream:
             for chunk in stream:
                 if "function_network" in (chunk.model_extra or {}):
-                    self._check(chunk, verified)
+                    _require(self._client, chunk, verified)
                 yield chunk
-
-    def _check(self, answer: Any, verified: bool) -> None:
-        told = (answer.model_extra or {}).get("function_network")
-        if told is None:
-            raise ReceiptsDoNotHold("the answer brought no receipts; is this a gateway of Function Network?")
-        client = self._client
-        assert isinstance(client, FunctionNetwork)
-        client.last_check = client.receipts.check(told, verified)

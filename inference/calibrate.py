@@ -35,9 +35,10 @@ from inference.compare import (
     joint_score,
     row_errors,
 )
+from inference.encoder import encoder_of, open_stage
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
-from inference.loader import load_stage, read_config
+from inference.loader import read_config
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
 from protocol.manifest import TOLERANCE_FILE, Manifest
@@ -72,8 +73,18 @@ class StageSample:
         self.rows_out.append(rows_out)
         self.replays.append(replayer.replay(rows_in))
         self.prompt_rows.append(job.first)
-        if replayer.is_last:
+        if replayer.samples:
             self.margins += replayer.margins([job.claim])
+
+    def take_texts(self, executor: StageExecutor, replayer: StageReplayer, texts: Sequence[list[int]]) -> None:
+        """The same for texts that an encoder runs together, each cut to what it takes."""
+        assert executor.encoder is not None
+        most = executor.encoder.context
+        rows_in = [torch.tensor(text if len(text) <= most else [*text[: most - 1], text[-1]]) for text in texts]
+        outs = executor.step([(executor.open_session(), rows) for rows in rows_in])
+        self.rows_out += [to_float32(out.rows) for out in outs]
+        self.replays += replayer.replay_batch(rows_in)
+        self.prompt_rows += [0] * len(outs)
 
     def fit(self, layers: LayerRange, precision: str) -> StageTolerance:
         """The tolerance that these runs support."""
@@ -124,10 +135,14 @@ def calibrate(
     prompt_ids = encode(folder, prompts(part, jobs))
     threads = torch.get_num_threads()
     for kernel, indices in zip(KERNELS, parts, strict=True):
-        stages = [StageExecutor(load_stage(folder, layers, execution.dtype, manifest, kernel, execution.int8)) for layers in cuts]
+        stages = [open_stage(folder, layers, execution.dtype, manifest, kernel, execution.int8) for layers in cuts]
         for batch, size in batches([int(i) for i in indices]):
             started = time.monotonic()
             torch.set_num_threads(1 if size == BATCHES[-1] else threads)
+            if stages[0].encoder is not None:
+                samples[0].take_texts(stages[0], replayers[0], [prompt_ids[i] for i in batch])
+                torch.set_num_threads(threads)
+                continue
             for rows in decode(stages, [Job(prompt_ids[i], _sampling(i)) for i in batch], NEW_TOKENS):
                 for sample, replayer in zip(samples, replayers, strict=True):
                     first = next(i for i, layers in enumerate(cuts) if layers.first == replayer.layers.first)
@@ -194,11 +209,18 @@ def cut_ranges(layer_count: int, cuts: Sequence[int]) -> Iterator[LayerRange]:
 def write_tolerances(
     folder: Path, cuts: Sequence[int] = (), precisions: Sequence[str] = PRECISIONS[:1], jobs: int = JOBS, say: Callable[[str], None] = print
 ) -> None:
-    """Calibrate the model cut at the given layers (in thirds where none are given) and whole, and write the table. Raises LoadError."""
+    """Calibrate the model cut at the given layers (in thirds where none are given, an encoder not at all) and whole, and write the table.
+
+    Raises LoadError.
+    """
     count = read_config(folder).get_text_config(decoder=True).num_hidden_layers
-    cuts = cuts or sorted({count // 3, 2 * count // 3} - {0})
-    if list(cuts) != sorted(set(cuts)) or not 0 < cuts[0] <= cuts[-1] < count:
-        raise LoadError(f"cuts {', '.join(map(str, cuts))} do not rise between 1 and {count - 1}, the last of the model's layers")
+    if encoder_of(folder) is not None:
+        if cuts:
+            raise LoadError(f"{folder.name} makes vectors and is not cut; leave the cuts out")
+    else:
+        cuts = cuts or sorted({count // 3, 2 * count // 3} - {0})
+        if list(cuts) != sorted(set(cuts)) or not 0 < cuts[0] <= cuts[-1] < count:
+            raise LoadError(f"cuts {', '.join(map(str, cuts))} do not rise between 1 and {count - 1}, the last of the model's layers")
     table: list[StageTolerance] = []
     for precision in precisions:
         table += calibrate(folder, list(cut_ranges(count, cuts)), precision, jobs, say=say)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import DynamicCache
@@ -12,8 +12,11 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 from inference import CutError
 from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
+from protocol.encoder import Encoder
 
 CERTIFYING_ROWS, LEAST_ROWS = 12, 256
+PASS_ROWS = 1024
+"""Rows, with their padding, in one pass of jobs that are run together: memory stays bounded."""
 
 
 class StageCache(DynamicCache):
@@ -61,6 +64,8 @@ class StageExecutor:
     inputs) is computed and thrown away instead of being applied twice.
     """
 
+    encoder: ClassVar[Encoder | None] = None
+    """How texts are cut, where the model makes vectors of them."""
     stage: LoadedStage
     packed: bool = field(default=False, init=False)
     """Whether steps of several sessions run in one pass, as ``pack`` has found possible."""
@@ -300,6 +305,18 @@ class StageExecutor:
 
     def _capture(self, rows: torch.Tensor) -> None:
         self._captured = rows
+
+
+def passes(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of jobs to run together, shortest first."""
+    chosen: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if chosen and (len(chosen) + 1) * lengths[i] > PASS_ROWS:
+            yield chosen
+            chosen = []
+        chosen.append(i)
+    if chosen:
+        yield chosen
 
 
 def _distance(rows: torch.Tensor, others: torch.Tensor) -> float:

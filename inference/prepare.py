@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inference import LoadError
 from inference.calibrate import write_tolerances
+from inference.encoder import encoder_of
 from inference.loader import read_config
 from inference.weights import open_tensors, tensor_entry
 from protocol.manifest import MANIFEST_FILE, TOLERANCE_FILE, Manifest
@@ -28,8 +29,12 @@ def prepare(source: Path, target: Path, say: Callable[[str], None] = print, cuts
     """Idempotent: each part that is there already is kept. A part is written beside and moved, so that an interruption leaves none half done."""
     target.mkdir(parents=True, exist_ok=True)
     if not any(target.glob("*.safetensors")):
-        say(f"converting {source.name} to bfloat16 safetensors")
-        _convert(source, target)
+        if source.is_dir() and encoder_of(source) is not None:
+            say(f"copying {source.name}")
+            _copy(source, target)
+        else:
+            say(f"converting {source.name} to bfloat16 safetensors")
+            _convert(source, target)
     if not (target / MANIFEST_FILE).is_file():
         say("hashing tensors into the manifest")
         entries = (tensor_entry(file, name) for name, file in open_tensors(target))
@@ -42,6 +47,16 @@ def prepare(source: Path, target: Path, say: Callable[[str], None] = print, cuts
         else:
             say("calibrating tolerances on honest runs")
             write_tolerances(target, cuts, jobs=FEW_JOBS, say=lambda _: None)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """An encoder as it is: it is small, and whoever compares vectors with others' wants the same. The weights come last."""
+    files = [file for pattern in ("*.json", "*/config.json", "vocab.*", "*.safetensors") for file in sorted(source.glob(pattern))]
+    for file in files:
+        into = target / file.relative_to(source)
+        into.parent.mkdir(exist_ok=True)
+        shutil.copy(file, into.with_name(f"{into.name}.part"))
+        into.with_name(f"{into.name}.part").rename(into)
 
 
 def _convert(source: Path, target: Path) -> None:

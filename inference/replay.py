@@ -1,6 +1,6 @@
 """Replay one stage from its committed rows in: one teacher-forced pass from position 0. Design section 4, "Replay"."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
 from inference.compare import Replay, Rows
-from inference.executor import StageExecutor
-from inference.loader import load_stage
+from inference.encoder import open_stage
+from inference.executor import PASS_ROWS, StageExecutor, passes
 from protocol.grammar import Grammar
 from protocol.manifest import Manifest
 from protocol.sampling import History, SamplingParameters, token_margin
@@ -22,8 +22,8 @@ HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
 PERTURBED, CHUNKED = 8, 3
 """How many variants of honest work a FAIL is held against."""
 
-PASS_ROWS, HEAD_ROWS = 1024, 256
-"""Rows in one pass through a stage, and through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
+HEAD_ROWS = 256
+"""Rows in one pass through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class StageReplayer:
     @classmethod
     def load(cls, folder: Path, layers: LayerRange, execution: ExecutionClass, manifest: Manifest | None = None) -> "StageReplayer":
         """Raises LoadError, TensorMismatch or CutError."""
-        return cls.of(execution, lambda dtype, int8: StageExecutor(load_stage(folder, layers, dtype, manifest, int8=int8)))
+        return cls.of(execution, lambda dtype, int8: open_stage(folder, layers, dtype, manifest, int8=int8))
 
     @classmethod
     def of(cls, execution: ExecutionClass, stage: Callable[[torch.dtype, bool], StageExecutor]) -> "StageReplayer":
@@ -71,6 +71,11 @@ class StageReplayer:
     def is_last(self) -> bool:
         return self.reference.stage.is_last
 
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn from its rows out."""
+        return self.is_last and self.reference.encoder is None
+
     def replay(self, rows_in: torch.Tensor) -> Replay:
         """Run all rows in, [n] token ids or [n, hidden], at once."""
         return self.replay_batch([rows_in])[0]
@@ -78,7 +83,8 @@ class StageReplayer:
     def replay_batch(self, jobs: Sequence[torch.Tensor]) -> list[Replay]:
         """Replay several jobs' rows in, jobs of a length together, in passes of at most ``PASS_ROWS`` rows with their padding."""
         found: dict[int, Replay] = {}
-        for chosen in passes([len(rows) for rows in jobs]):
+        alone = self.reference.encoder is not None  # what is behind a text changes all of it
+        for chosen in [[i] for i in range(len(jobs))] if alone else passes([len(rows) for rows in jobs]):
             rows = torch.nn.utils.rnn.pad_sequence([jobs[i] for i in chosen], batch_first=True)
             runs = [None if executor is None else _run(executor, rows) for executor in (self.reference, self.twin, self.probe)]
             for at, i in enumerate(chosen):
@@ -94,6 +100,9 @@ class StageReplayer:
         with executor.attending("eager"):
             found = [_run(executor, rows_in[None])[0]]
         source = torch.Generator().manual_seed(1)
+        if executor.encoder is not None:  # each text by itself, where they ran together
+            texts = rows_in.tensor_split(executor.encoder.starts(rows_in.tolist())[1:])
+            return [*found, np.concatenate([_run(executor, text[None])[0] for text in texts])]
         if executor.stage.is_first:
             cuts = torch.randint(1, len(rows_in), (CHUNKED,), generator=source).tolist() if len(rows_in) > 1 else []
             return [*found, *(_in_chunks(executor, rows_in, cut) for cut in cuts)]
@@ -134,18 +143,6 @@ class StageReplayer:
         else:
             noise = (exact - self.twin.head(rows.to(self.twin.dtype)).float()).pow(2).mean(dim=1).sqrt()
         return exact.numpy(), noise.clamp(min=1e-12).tolist()
-
-
-def passes(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of jobs to run together, shortest first."""
-    chosen: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if chosen and (len(chosen) + 1) * lengths[i] > PASS_ROWS:
-            yield chosen
-            chosen = []
-        chosen.append(i)
-    if chosen:
-        yield chosen
 
 
 def _run(executor: StageExecutor, rows: torch.Tensor) -> Rows:

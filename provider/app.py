@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from inference.classes import ExecutionClass
-from inference.executor import StageExecutor
-from inference.loader import LoadedStage, load_stage
+from inference.encoder import executor_of, stage_of
+from inference.loader import LoadedStage
 from protocol import ProtocolError, SettingsError
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_account
@@ -60,7 +60,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     manifest = Manifest.read(settings.model_dir)
 
     def load() -> LoadedStage:
-        return load_stage(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
+        return stage_of(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
 
     stage = load()
 
@@ -69,7 +69,7 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     if swept := evidence.sweep():
         log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
-    backing, executor = Backing(chain, ledger, chain.settlement_domain), StageExecutor(stage)
+    backing, executor = Backing(chain, ledger, chain.settlement_domain), executor_of(settings.model_dir, stage)
     if not executor.pack():
         log.warning("sessions run one after another: this model's state is not kept in plain keys and values", layers=settings.layers)
     row_bytes = executor.hidden_size * execution.dtype.itemsize

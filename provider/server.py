@@ -235,6 +235,7 @@ class StageServer:
             "the route is not the one that the offer names": offer.route_hash != route_hash(request.route),
             "the sampling parameters are not those that the offer names": offer.sampling_hash != sampling.digest(),
             f"the offer expired at {offer.expires_at}": offer.expires_at <= now,
+            f"this model makes vectors, {offer.max_tokens} tokens are ordered": self.executor.encoder is not None and offer.max_tokens > 0,
             "the session is open already": offer.job_id in self.sessions,
             f"the session may need {needed} bytes of KV cache, {reserved} of {self.kv_bytes} are taken": reserved + needed > self.kv_bytes,
             f"{MAX_SESSIONS} sessions are open, which is the limit": len(self.sessions) >= MAX_SESSIONS,

@@ -139,6 +139,8 @@ class StageSession:
             rows = rows_from_bytes(frame.payload, frame.rows, torch.int64).reshape(frame.rows)
             if not 0 <= int(rows.min()) <= int(rows.max()) < self.executor.vocab_size:
                 raise Refused(f"token ids {int(rows.min())} to {int(rows.max())} are not all of the model's {self.executor.vocab_size}")
+            if self.executor.encoder is not None and int(rows[0]) != self.executor.encoder.begin:
+                raise Refused(f"a frame has to begin with a text, that is with token {self.executor.encoder.begin}, not with {int(rows[0])}")
             payloads = [token_payload(int(token)) for token in rows]
         else:
             rows = rows_from_bytes(frame.payload, frame.rows, self.execution.dtype)
@@ -162,7 +164,8 @@ class StageSession:
         payloads = rows_to_bytes(sent)
         if not self.is_last:
             return Computed(payloads)
-        assert out.logits is not None
+        if out.logits is None:  # an encoder's rows, from which nothing is drawn
+            return Computed([last_stage_payload(row, NO_TOKEN) for row in payloads])
         position, token, logprobs = self.cache.position - 1, NO_TOKEN, b""
         # While rows are rebuilt there is nothing to sample: their tokens are known.
         if position >= max(self.offer.first_position, self.offer.prompt_tokens - 1):
@@ -190,10 +193,11 @@ class StageSession:
         for payload in payloads:
             log.append(payload)
         self.since_checkpoint += len(payloads)
-        if self.is_last and token == NO_TOKEN:
+        encodes = self.executor.encoder is not None
+        if self.is_last and token == NO_TOKEN and not encodes:
             return
         flags = CHECKPOINT_FOLLOWS if due else 0
-        if self.is_last:
+        if self.is_last and not encodes:
             self.tokens.append(token)
             self._queue(Kind.TOKEN, token_payload(token) + computed.logprobs, flags=flags, position=log.end, rows=1)
         else:

@@ -24,6 +24,16 @@ def model_dir() -> Path:
     return model.prepare_bundled(ROOT, print).resolve()
 
 
+@pytest.fixture(scope="session")
+def encoder_dir() -> Path:
+    """A model that makes vectors, prepared: all-MiniLM-L6-v2 (Apache-2.0)."""
+    (name,) = model.ENCODERS
+    folder = ROOT / "models" / name
+    if not (folder / "tolerance.json").is_file():
+        model.run_prepare(model.fetch(name, ROOT), folder)
+    return folder
+
+
 def fresh_network(root: Path, model_dir: Path, plans: tuple[ProviderPlan, ...], keep: bool = False) -> Network:
     shutil.rmtree(root, ignore_errors=True)
     return Network(root, model_dir, print, plans, keep=keep)

@@ -39,12 +39,21 @@ def _passes(replayer: Replayer, entries: Sequence[StageTolerance], precision: st
     stages = [replayer.stage(layers, precision) for layers in narrowest(sorted(by_range))]
     # The shortest of some: what is to be seen is this machine's arithmetic, and other checks wait meanwhile.
     ids = sorted(encode(replayer.folder, prompts(Part.HELD_OUT, 8 * JOBS, seed=2)), key=len)[:JOBS]
+    if stages[0].reference.encoder is not None:
+        return all(_passes_text(stages[0], by_range[stages[0].layers], torch.tensor(text)) for text in ids)
     jobs = decode([stage.twin or stage.reference for stage in stages], [Job(found, SamplingParameters()) for found in ids], TOKENS)
     return all(
         _verdict(stage, by_range[stage.layers], job.rows_in[i], to_float32(job.rows_out[i]), job.first) is not Verdict.FAIL
         for job in jobs
         for i, stage in enumerate(stages)
     )
+
+
+def _passes_text(stage: StageReplayer, entry: StageTolerance, text: torch.Tensor) -> bool:
+    """The same for an encoder, from whose rows no token is drawn."""
+    executor = stage.twin or stage.reference
+    claimed = to_float32(executor.forward(executor.open_session(), text).rows)
+    return _verdict(stage, entry, text, claimed, 0) is not Verdict.FAIL
 
 
 def _verdict(stage: StageReplayer, entry: StageTolerance, rows_in: torch.Tensor, claimed: Rows, first: int) -> Verdict:

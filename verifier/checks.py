@@ -13,8 +13,9 @@ from inference import InferenceError
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
 from inference.compare import FAIL_CHANCE, Findings, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits, stands
+from inference.encoder import open_stage
 from inference.executor import StageExecutor
-from inference.loader import load_stage, read_config
+from inference.loader import read_config
 from inference.replay import SampledClaim, StageReplayer
 from protocol.duties import replay_commitment
 from protocol.grammar import Grammar
@@ -75,7 +76,7 @@ class Replayer:
         def executor(dtype: torch.dtype, int8: bool) -> StageExecutor:
             key = (layers, dtype, int8)
             if key not in self._loaded:
-                self._loaded[key] = StageExecutor(load_stage(self.folder, layers, dtype, self.manifest, int8=int8))
+                self._loaded[key] = open_stage(self.folder, layers, dtype, self.manifest, int8=int8)
             return self._loaded[key]
 
         return StageReplayer.of(ExecutionClass.parse(f"{precision}/sdpa"), executor)
@@ -125,8 +126,9 @@ class Replayer:
         if claimed.shape != served.reference.shape:
             raise EvidenceBad(f"{claimed.shape} rows out from position {first} on for {replay.reference.shape} rows in")
         errors = tolerance.errors(claimed, served)
-        at, unread = max(first, offer.prompt_tokens - 1), ""
-        if stage.is_last:
+        # No token is drawn from an encoder's rows: all of them are what was served.
+        at, unread = max(first, offer.prompt_tokens - 1) if stage.reference.encoder is None else first, ""
+        if stage.samples:
             if len(evidence.before) != offer.generated:
                 raise EvidenceBad(f"{len(evidence.before)} tokens are given before position {first}, the offer counts {offer.generated}")
             claim = SampledClaim(claimed[at - first :], sampled_tokens(evidence), at, evidence.sampling, evidence.before, evidence.prompt)

@@ -216,8 +216,7 @@ class Judging:
         if model[ATTESTED]:
             return True
         subject = f"tolerance/{model_id.hex()}"
-        mine = self.store.statement(f"local/{subject}")
-        if mine is None or mine["value"] != "yes":
+        if not self.store.vouches(model_id):
             return False
         payload = bls.tolerance_payload(model_id, model[REGISTERED_ROOT])
         current = int(self.chain.call("VerifierSet", "currentEpoch"))

@@ -35,7 +35,11 @@ class Sales:
 
     def terms(self) -> CheckTerms:
         """Raises SaleRefused where no checks are sold."""
-        return CheckTerms(str(self._price()), ["0x" + model_id.hex() for model_id in self.shelf.folders()])
+        return CheckTerms(str(self._price()), ["0x" + model_id.hex() for model_id in self._models()])
+
+    def _models(self) -> set[bytes]:
+        """Those whose table of tolerances has been reproduced here: before that the worker is busy with it, and its word would be worth little."""
+        return {model_id for model_id in self.shelf.folders() if self.store.vouches(model_id)}
 
     def _price(self) -> int:
         if self.price is None:
@@ -69,7 +73,7 @@ class Sales:
             "the order is for another receipt than is shown": order.receipt != receipt.struct_hash(),
             f"{order.price} wei for a million rows are offered, {price} are asked": order.price < price,
             f"the order expired at {order.expires_at}": order.expires_at < self.chain.clock(),
-            f"model 0x{receipt.model_id.hex()} is not on this machine": receipt.model_id not in self.shelf.folders(),
+            f"checks of model 0x{receipt.model_id.hex()} are not sold here": receipt.model_id not in self._models(),
             f"{signer} is no operator of {receipt.provider}": self.chain.call("ProviderRegistry", "providerOf", signer) != receipt.provider,
         }
         for words, wrong in faults.items():

@@ -360,6 +360,11 @@ class Store:
     def statement(self, subject: str) -> dict[str, Any] | None:
         return self._one("SELECT epoch, value, signature FROM verifier.statement WHERE verifier = %s AND subject = %s", self.verifier, subject)
 
+    def vouches(self, model_id: bytes) -> bool:
+        """Whether this verifier has reproduced the model's table of tolerances."""
+        said = self.statement(f"local/tolerance/{model_id.hex()}")
+        return said is not None and said["value"] == "yes"
+
     def _key(self, key: CheckKey) -> tuple[object, ...]:
         return (self.verifier, key.provider, key.number, key.dispute_id)
 

@@ -32,7 +32,7 @@ async function loadModels() {
   try {
     const { data } = await answered(await fetch("/v1/models", { headers: headers() }));
     const chosen = $("model").value || sessionStorage.getItem("model");
-    $("model").replaceChildren(...data.map((model) => el("option", { value: model.id, selected: model.id === chosen }, model.id)));
+    $("model").replaceChildren(...data.filter((model) => model.type === "text").map((model) => el("option", { value: model.id, selected: model.id === chosen }, model.id)));
     $("key").setCustomValidity("");
   } catch (error) {
     $("model").replaceChildren();

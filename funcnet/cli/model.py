@@ -30,7 +30,7 @@ def prepare(
 
 @app.command()
 def add(
-    source: Annotated[str, typer.Argument(help="GGUF file, folder of safetensors, or hub id")],
+    source: Annotated[str, typer.Argument(help="GGUF file, folder of safetensors, hub id, or all-minilm-l6-v2, which makes vectors")],
     name: Annotated[str | None, typer.Option(help="what the gateway calls it; the source's name where none is given")] = None,
     cuts: Annotated[str, typer.Option(help="layers to calibrate cuts at, as in 4,8; in thirds where none are given")] = "",
     root: Root = Path(".funcnet"),
@@ -38,7 +38,7 @@ def add(
     """Prepare a model, register it with its creator's royalty, and list it in the network that `funcnet up` runs."""
     network = LocalNetwork.find(root)
     found = models.fetch(source, root)
-    name = name or found.resolve().stem.lower()
+    name = name or (source if source in models.ENCODERS else found.resolve().stem.lower())
     if not models.NAME_PATTERN.fullmatch(name):
         raise FuncnetError(f"{name!r} is no name for a model; give --name with letters, digits, dots and dashes")
     try:
@@ -49,7 +49,8 @@ def add(
     models.run_prepare(found, folder, wanted)
     manifest = models.manifest(folder)
     creator = network.wallet("creator").account()
-    actors.register_model(network.chain, creator, manifest.root, manifest.layer_count, models.tolerance_root(folder), name)
+    root_of_table, cuttable = models.tolerance_root(folder), models.is_cuttable(folder)
+    actors.register_model(network.chain, creator, manifest.root, manifest.layer_count, root_of_table, name, cuttable)
     network.list_model(name, folder)
     print(f"{name} is registered as 0x{manifest.model_id.hex()}, {manifest.layer_count} layers. Calibrated for layers:")
     print("  " + ", ".join(models.calibrated(folder)))

@@ -65,12 +65,12 @@ def job_once(network: Network, job_id: str, status: str) -> dict[str, Any]:
     return dict(network.wait(look, 60, f"{status}: job {job_id}"))
 
 
-def wait_for_sellers(network: Network) -> str:
-    """The price of a check, once verifiers sell some: a new network's count from the third epoch on."""
+def wait_for_sellers(network: Network, model: str = MODEL) -> str:
+    """The price of a check, once verifiers sell some: a new network's count from the third epoch on, and each tries the model's table first."""
     headers = {"authorization": f"Bearer {network.api_key}"}
 
     def price() -> str | None:
-        return requests.get(f"{network.gateway_url}/v1/models/{MODEL}", headers=headers, timeout=10).json()["check_price"]  # type: ignore[no-any-return]
+        return requests.get(f"{network.gateway_url}/v1/models/{model}", headers=headers, timeout=10).json()["check_price"]  # type: ignore[no-any-return]
 
     return str(network.wait(price, 120, "verifiers that sell checks"))
 

@@ -45,3 +45,11 @@ def test_bounded__limits_that_cheats_pass__no(table: list[StageTolerance]) -> No
 def test_narrowest__several_cuts__the_finest_that_covers() -> None:
     ranges = [LayerRange(0, 30), LayerRange(0, 10), LayerRange(10, 20), LayerRange(10, 30), LayerRange(20, 30)]
     assert narrowest(sorted(ranges)) == [LayerRange(0, 10), LayerRange(10, 20), LayerRange(20, 30)]
+
+
+def test_reproduces__the_table_of_an_encoder__yes__and_a_tighter_one_no(encoder_dir: Path) -> None:
+    entries = read_tolerances(encoder_dir)
+    replayer = Replayer(encoder_dir, entries)
+    assert reproduces(replayer, entries)
+    tight = Spread(-1.3, 0.001, 0.001)
+    assert not reproduces(replayer, [replace(entry, size=replace(entry.size, served=tight, prompt=tight)) for entry in entries])
