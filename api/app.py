@@ -45,6 +45,7 @@ from api.pages import pages
 from api.peers import Peers
 from api.routing import Router
 from api.settler import Settler
+from api.signed import SignedRequests
 from api.signing import LocalSigner, RemoteSigner, Signer
 from api.sponsorships import Sponsorships
 from api.watch import Watch
@@ -81,6 +82,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     watch, sweeps = Watch(chain, account, budget, peers), [idempotency.sweep, limits.sweep]
     cover = Cover(chain, account, budget, pool, settings.indexer_url, models, router, checks, jobs.summaries, peers, sweeps)
     completions = Completions(jobs, models, limits, cover, idempotency)
+    signed = SignedRequests(chain, pool, cover, account.address)
     embeddings = Embeddings(jobs, models, limits, cover, idempotency)
     files = Files(pool)
     batches = Batches(pool, files, keys, completions, peers)
@@ -109,7 +111,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(Stamp, metrics=metrics)
 
     async def caller(request: Request) -> ApiKey:
-        return await keys.authenticate(request.headers.get("authorization"))
+        header = request.headers.get("authorization")
+        return await (signed.authenticate(request) if signed.is_one(header) else keys.authenticate(header))
 
     def require_token(request: Request, wanted: str, name: str) -> None:
         token = bearer(request.headers.get("authorization"))

@@ -168,8 +168,8 @@ class Budget:
             cursor = await connection.execute("SELECT credit - issued - reserved AS free FROM api.payer WHERE address = %s", (payer,))
             row = await cursor.fetchone()
             free = int(row["free"]) if row else 0
-            words = f"the job may cost {format_func(amount)}, {payer} has {format_func(max(0, free))} free; deposit FUNC, or raise the limit"
-            raise NoCredit(f"{words} for this gateway", code="insufficient_credit")
+            words = f"the job may cost {format_func(amount)}, {payer} has {format_func(max(0, free))} free"
+            raise NoCredit(f"{words}; deposit FUNC, sign for more, or raise the limit for this gateway", code="insufficient_credit")
 
     async def add_leg(self, key: LegKey, offer: SessionOffer, signed: Signed, stop: RouteStop) -> None:
         """Note a session before it is opened, so that a restart knows whom to ask."""

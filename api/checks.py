@@ -107,12 +107,15 @@ class Checks:
             raise NoRoute(f"{words}, {format_func(most or 0)} were to be paid at most; raise provider.max_price.check", code="no_verifier")
         return tuple(random.sample(cheap, min(TRIES, len(cheap))))
 
-    async def run(self, job: str, sellers: Sequence[Seller], receipts: Sequence[Signed]) -> list[Finding]:
-        """A finding for each receipt that somebody decided about, or did not; nothing more is asked once one is neither passed nor undecided."""
+    async def run(self, job: str, sellers: Sequence[Seller], receipts: Sequence[Signed], authorisation: Signed | None = None) -> list[Finding]:
+        """A finding for each receipt that somebody decided about, or did not; nothing more is asked once one is neither passed nor undecided.
+
+        ``authorisation``: of a payer that signs its requests.
+        """
         waiting, found = {StageReceipt.from_json(signed.message): signed for signed in receipts}, dict[bytes, Finding]()
         for seller in sellers:
             try:
-                findings = await self._ask(job, seller, waiting)
+                findings = await self._ask(job, seller, waiting, authorisation)
             except (ProtocolError, aiohttp.ClientError, TimeoutError, ValueError) as error:
                 log.warning("no check", verifier=seller.verifier, job=job[:18], reason=str(error))
                 continue
@@ -122,7 +125,7 @@ class Checks:
                 break
         return list(found.values())
 
-    async def _ask(self, job: str, seller: Seller, receipts: dict[StageReceipt, Signed]) -> list[Finding]:
+    async def _ask(self, job: str, seller: Seller, receipts: dict[StageReceipt, Signed], authorisation: Signed | None) -> list[Finding]:
         """Pay, and wait for the verdicts. Raises NotTaken, and what a wrong answer or none gives: then the voucher may be redeemed."""
         cost = sum(check_cost(receipt.rows, seller.price) for receipt in receipts)
         expires = await asyncio.to_thread(self.chain.clock) + ORDER_SECONDS
@@ -131,7 +134,7 @@ class Checks:
         cumulative = await self.budget.order_checks(job, seller.verifier, one.model_id, cost)
         try:
             voucher = Voucher(one.payer, one.gateway, seller.verifier, one.model_id, cumulative)
-            request = CheckRequest(orders, await self.account.sign(voucher, self.chain.settlement_domain))
+            request = CheckRequest(orders, await self.account.sign(voucher, self.chain.settlement_domain), authorisation)
             raw = await _post(seller, request)
         except (NotTaken, Unavailable):
             await self.budget.refuse_checks(job, seller.verifier)

@@ -88,13 +88,15 @@ class Cover:
         async with self.pool.connection() as connection:
             cursor = await connection.execute("SELECT provider, model_id FROM api.voucher WHERE payer = %s", (payer,))
             streams = [(row["provider"], bytes.fromhex(row["model_id"].removeprefix("0x"))) for row in await cursor.fetchall()]
-        await self.budget.set_credit(payer, *await asyncio.to_thread(self._credit, payer, streams))
+            row = await (await connection.execute("SELECT authorised FROM api.payer WHERE address = %s", (payer,))).fetchone()
+        signed_for = 0 if row is None else int(row["authorised"])
+        await self.budget.set_credit(payer, *await asyncio.to_thread(self._credit, payer, streams, signed_for))
 
-    def _credit(self, payer: str, streams: list[tuple[str, bytes]]) -> tuple[int, int]:
-        """What the gateway may take in all, and what of it was taken."""
-        gateway = self.account.address
-        free = [self.chain.call("PaymentEscrow", "available", payer, gateway, UNKNOWN_PROVIDER, model_id)[0] for model_id in self._model_ids()]
-        redeemed = sum(self.chain.call("Settlement", "redeemedOf", payer, gateway, provider, model_id) for provider, model_id in streams)
+    def _credit(self, payer: str, streams: list[tuple[str, bytes]], signed_for: int) -> tuple[int, int]:
+        """What the gateway may take in all, and what of it was taken. ``signed_for``: by a payer that signs its requests."""
+        asked = [(payer, self.account.address, UNKNOWN_PROVIDER, model_id, signed_for) for model_id in self._model_ids()]
+        free = [self.chain.call("PaymentEscrow", "availableWith", *stream)[0] for stream in asked]
+        redeemed = sum(self.chain.call("Settlement", "redeemedOf", payer, self.account.address, provider, model_id) for provider, model_id in streams)
         return max(free, default=0) + redeemed, redeemed
 
     async def _refresh_all(self) -> None:

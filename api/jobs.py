@@ -186,7 +186,7 @@ class Job:
         if gone:
             self.outcome.unverified = Unverified(gone[0], INCONCLUSIVE, "it broke off, and what it did cannot be checked now")
             return False
-        found = await self.checks.run(self.id, self.sellers, receipts)
+        found = await self.checks.run(self.id, self.sellers, receipts, self.pipeline.spec.authorisation)
         self.outcome.checks = [finding.told() for finding in found]
         self.outcome.unverified = first_fault(receipts, found)
         return self.outcome.unverified is None
@@ -314,7 +314,7 @@ class Jobs:
         return await self._start(key, model, JobSpec(b"", key.payer, model.model_id, layers, prompt, 0, SamplingParameters(), wish=wish), Reading)
 
     async def _start(self, key: ApiKey, model: TextModel, spec: JobSpec, kind: type[Pipeline], stops: Sequence[str] = (), index: int = 0) -> Job:
-        wish = spec.wish
+        wish, spec = spec.wish, replace(spec, authorisation=key.authorisation)
         sellers = await self.checks.sellers(model.model_id, wish.most_check) if wish.verified else ()
         prefix = self.prefixes.find(key.payer, model.model_id, spec.prompt)
         passed_over: set[str] = set()

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 
 from api import NoSuchModel, WrongKey
 from protocol.database import AsyncPool, Row, transaction
+from protocol.typed import Signed
 
 PREFIX = "fn"
 SECRET_BYTES = 24
@@ -36,7 +37,10 @@ class Policy(NamedTuple):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key that was let in: who pays, and what of its policy a request has to keep."""
+    """A key that was let in: who pays, and what of its policy a request has to keep.
+
+    A request that its payer signed has ``authorisation``, what the payer has signed for, and a name of its own, under which it is answered once.
+    """
 
     id: str
     payer: str
@@ -44,6 +48,8 @@ class ApiKey:
     most_input: int | None = None
     most_output: int | None = None
     requests_per_minute: int | None = None
+    authorisation: Signed | None = None
+    request_name: str | None = None
 
 
 def new_key(key_id: str | None = None, prefix: str = PREFIX) -> tuple[str, str]:

@@ -91,6 +91,8 @@ class JobSpec:
     wish: Wish = DEFAULT_WISH
     grammar: Grammar | None = None
     """What the answer has to fit, as far as its tokens have come."""
+    authorisation: Signed | None = None
+    """What the payer has signed for, where it signs its requests."""
 
     @property
     def name(self) -> str:
@@ -212,7 +214,7 @@ class Pipeline:
         at_an_end = stop.first_layer == spec.layers.first or stop.end_layer == spec.layers.end
         signed = await self.account.sign(offer, self.chain.receipts_domain)
         sampling, tokens = msgspec.to_builtins(spec.sampling, str_keys=True), known if at_an_end else []
-        request = OpenRequest(signed, stops, sampling, tokens, spec.logprobs, spec.wish.bulk)
+        request = OpenRequest(signed, stops, sampling, tokens, spec.logprobs, spec.wish.bulk, spec.authorisation)
         key = LegKey(spec.name, stop.provider, self._epoch)
         if self._epoch:
             await self.budget.reserve_more(spec.name, offer.most)

@@ -94,6 +94,12 @@ def fund_payer(chain: Chain, payer: LocalAccount, gateway: str, deposit: int, li
     chain.send(payer, "PaymentEscrow", "setLimit", gateway, limit, 86_400, chain.now() + YEAR_SECONDS, [])
 
 
+def require_signatures(chain: Chain, payer: LocalAccount, gateway: str) -> None:
+    """Let the gateway spend only what the payer signs for, request by request. Nothing to do where that is so."""
+    if not chain.call("PaymentEscrow", "authorisationOf", payer.address, gateway)[0]:
+        chain.send(payer, "PaymentEscrow", "requireSignatures", gateway, True)
+
+
 def bond_gateway(chain: Chain, gateway: LocalAccount, amount: int) -> None:
     chain.send(gateway, "FuncToken", "approve", chain.address("PaymentEscrow"), amount)
     chain.send(gateway, "PaymentEscrow", "addBond", gateway.address, amount)

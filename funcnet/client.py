@@ -10,14 +10,22 @@ amounts are the cost, that the stages cover the model without a gap, that each c
 tokens than came. With ``rpc_url`` the operators are compared with the chain. What a stage *computed* is for verifiers: where the request asks for it
 (``extra_body={"provider": {"require_verified": True}}``), the answer has to bring their signed word on every stage; `funcnet verify --replay` does it
 by hand.
+
+With a ``SigningWallet`` there is no key: the payer signs each request, and the gateway can spend no more of its money than that says.
 """
 
-from collections.abc import Iterator
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import httpx2
 import openai
+from eth_account.signers.local import LocalAccount
 from openai.resources.chat import Chat
 from openai.resources.chat.completions import Completions
 from openai.resources.embeddings import Embeddings
@@ -25,8 +33,8 @@ from openai.resources.embeddings import Embeddings
 from funcnet import FuncnetError
 from funcnet.receipts import check, check_bound, check_reports, signer_of
 from protocol.chain import Chain, Deployment
-from protocol.receipts import StageReceipt
-from protocol.typed import Domain, receipts_domain
+from protocol.receipts import Authorisation, StageReceipt, signed_request_hash
+from protocol.typed import Domain, Signed, escrow_domain, receipts_domain
 
 
 class ReceiptsDoNotHold(FuncnetError):
@@ -83,10 +91,14 @@ def _require_whole(told: dict[str, Any], receipts: list[StageReceipt]) -> None:
 class FunctionNetwork(openai.OpenAI):
     """openai's client with checked chat completions and embeddings.
 
-    ``deployment``: the file that names the contracts; ``rpc_url``: a node to compare signers with.
+    ``deployment``: the file that names the contracts; ``rpc_url``: a node to compare signers with; ``wallet``: signs requests in place of a key.
     """
 
-    def __init__(self, *, deployment: Path | str, rpc_url: str | None = None, **options: Any) -> None:
+    def __init__(self, *, deployment: Path | str, rpc_url: str | None = None, wallet: "SigningWallet | None" = None, **options: Any) -> None:
+        self.wallet = wallet
+        if wallet is not None:
+            # A retry that the wallet did not sign for would be another request.
+            options = {"api_key": "the wallet signs", **options, "http_client": openai.DefaultHttpxClient(auth=wallet), "max_retries": 0}
         super().__init__(**options)
         self.receipts = Receipts(deployment, rpc_url)
         self.last_check: list[str] = []
@@ -101,6 +113,56 @@ class FunctionNetwork(openai.OpenAI):
         return _Embeddings(self)
 
 
+class SigningWallet(httpx2.Auth):
+    """Signs each request with the payer's own key: what is asked, and how much the gateway may have spent of its money by then.
+
+    ``most``: wei that a request may cost. ``book``: where it keeps what was spent, by receipts that held; no more is ever signed for than that and
+    ``most`` for each request under way. Of one that failed nobody here knows what it cost: ``spent`` stays, the gateway may then refuse the next
+    one, and ``owe`` raises it once you have looked at the receipts.
+    """
+
+    requires_request_body = True
+
+    def __init__(self, account: LocalAccount, gateway: str, deployment: Path | str, most: int, book: Path | str) -> None:
+        placed = Deployment.read(Path(deployment))
+        self.account, self.gateway, self.most, self.book = account, gateway, most, Path(book)
+        self.domain = escrow_domain(placed.chain_id, placed.addresses["PaymentEscrow"])
+        self.spent = int(self.book.read_text()) if self.book.is_file() else 0
+        self._asked, self._changing = 0, Lock()
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """A request that asks may cost ``most``; one that reads, nothing."""
+        asked = max(1, self._asked) if request.method == "POST" else self._asked
+        cumulative = self.spent + asked * self.most
+        digest = signed_request_hash(request.url.raw_path.decode(), request.content)
+        given = Authorisation(self.account.address, self.gateway, cumulative, digest)
+        signed = Signed.of(given, given.sign(self.domain, bytes(self.account.key)))
+        body = json.dumps({"message": signed.message, "signature": signed.signature}).encode()
+        request.headers["authorization"] = f"Wallet {urlsafe_b64encode(body).decode()}"
+        yield request
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While a request is under way."""
+        with self._changing:
+            self._asked += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._asked -= 1
+
+    def owe(self, cost: int) -> None:
+        """Count what an answer cost, on disk before the next one is signed for. Raises ReceiptsDoNotHold for more than was signed for."""
+        if cost > self.most:
+            raise ReceiptsDoNotHold(f"the answer cost {cost} wei, {self.most} were signed for")
+        with self._changing:
+            self.spent += cost
+            partial = self.book.with_name(f"{self.book.name}.part")
+            partial.write_text(str(self.spent))
+            partial.rename(self.book)
+
+
 def _is_to_be_verified(options: dict[str, Any]) -> bool:
     return bool(((options.get("extra_body") or {}).get("provider") or {}).get("require_verified"))
 
@@ -112,12 +174,19 @@ def _require(client: Any, answer: Any, verified: bool) -> None:
         raise ReceiptsDoNotHold("the answer brought no receipts; is this a gateway of Function Network?")
     assert isinstance(client, FunctionNetwork)
     client.last_check = client.receipts.check(told, verified)
+    if client.wallet is not None:
+        client.wallet.owe(int(told["cost"]))
+
+
+def _asking(client: Any) -> AbstractContextManager[None]:
+    return nullcontext() if client.wallet is None else client.wallet.asking()  # type: ignore[no-any-return]
 
 
 class _Embeddings(Embeddings):
     def create(self, *args: Any, **options: Any) -> Any:
-        answer = super().create(*args, **options)
-        _require(self._client, answer, _is_to_be_verified(options))
+        with _asking(self._client):
+            answer = super().create(*args, **options)
+            _require(self._client, answer, _is_to_be_verified(options))
         return answer
 
 
@@ -129,16 +198,18 @@ class _Chat(Chat):
 
 class _Completions(Completions):
     def create(self, *args: Any, **options: Any) -> Any:
-        answer: Any = super().create(*args, **options)
         verified = _is_to_be_verified(options)
-        if options.get("stream"):
-            return self._checked(answer, verified)
-        _require(self._client, answer, verified)
+        with ExitStack() as under_way:
+            under_way.enter_context(_asking(self._client))
+            answer: Any = super().create(*args, **options)
+            if options.get("stream"):
+                return self._checked(answer, verified, under_way.pop_all())
+            _require(self._client, answer, verified)
         return answer
 
-    def _checked(self, stream: Any, verified: bool) -> Iterator[Any]:
+    def _checked(self, stream: Any, verified: bool, under_way: ExitStack) -> Iterator[Any]:
         """Chunks as they come; the end is given out only if the receipts in it hold."""
-        with stream:
+        with under_way, stream:
             for chunk in stream:
                 if "function_network" in (chunk.model_extra or {}):
                     _require(self._client, chunk, verified)

@@ -24,7 +24,7 @@ from web3.exceptions import BlockNotFound, ContractLogicError, TimeExhausted
 from web3.types import RPCEndpoint
 
 from protocol import Reverted, SettingsError, Unavailable
-from protocol.typed import Domain, receipts_domain, settlement_domain
+from protocol.typed import Domain, escrow_domain, receipts_domain, settlement_domain
 
 sys.setrecursionlimit(1_000)
 """Python's own. py_ecc, which web3 brings, raises it so far that JSON nested by a stranger overflows the C stack and ends the process."""
@@ -126,6 +126,10 @@ class Chain:
     @property
     def receipts_domain(self) -> Domain:
         return receipts_domain(self.deployment.chain_id, self.address("CommitmentLog"))
+
+    @property
+    def escrow_domain(self) -> Domain:
+        return escrow_domain(self.deployment.chain_id, self.address("PaymentEscrow"))
 
     @property
     def settlement_domain(self) -> Domain:

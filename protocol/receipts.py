@@ -180,6 +180,20 @@ class Voucher(TypedStruct):
 
 
 @dataclass(frozen=True)
+class Authorisation(TypedStruct):
+    """A payer's word that a gateway may spend ``cumulative`` wei of its money in all, at the latest for the request of that hash.
+
+    ``PaymentEscrow.authorise`` takes it; where the payer requires such, no more is ever debited.
+    """
+
+    TYPE_NAME: ClassVar[str] = "Authorisation"
+    payer: Addr
+    gateway: Addr
+    cumulative: U128
+    request_hash: Bytes32
+
+
+@dataclass(frozen=True)
 class EvidenceRequest(TypedStruct):
     """A request for a receipt's rows. ``part``: 0 rows in, 1 rows out. ``commitment``: salted hash of the requester's replay, for rows out."""
 
@@ -240,6 +254,11 @@ def job_id(gateway: str, gateway_nonce: int, request_hash: bytes) -> JobId:
 def request_hash(salt: bytes, body: bytes) -> bytes:
     """Hash of a request's bytes under a 32-byte salt, so that a short prompt cannot be guessed from its hash."""
     return keccak(salt + body)
+
+
+def signed_request_hash(target: str, body: bytes) -> bytes:
+    """What a payer's authorisation names: hash of an HTTP request's path with its query, and of its body."""
+    return keccak(target.encode() + b"\n" + body)
 
 
 def execution_class_id(name: str) -> bytes:

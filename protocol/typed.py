@@ -40,6 +40,11 @@ def receipts_domain(chain_id: int, commitment_log: str) -> Domain:
     return Domain("Function Network Receipts", chain_id, commitment_log)
 
 
+def escrow_domain(chain_id: int, escrow: str) -> Domain:
+    """Domain of payers' authorisations."""
+    return Domain("Function Network Escrow", chain_id, escrow)
+
+
 def settlement_domain(chain_id: int, settlement: str) -> Domain:
     """Domain of vouchers."""
     return Domain("Function Network Settlement", chain_id, settlement)

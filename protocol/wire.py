@@ -82,7 +82,7 @@ class RouteStop(msgspec.Struct, frozen=True):
 class OpenRequest(msgspec.Struct, frozen=True):
     """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last; ``logprobs``: how many of the likeliest
     tokens the last one is to name with each token, NO_LOGPROBS for none and no probability either; ``bulk``: work that others may be served before,
-    at the stage's share for such work."""
+    at the stage's share for such work; ``authorisation``: the payer's, where it signs its requests."""
 
     offer: Signed
     route: list[RouteStop]
@@ -90,6 +90,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
     prompt: list[TokenId]
     logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MOST_LOGPROBS)] = NO_LOGPROBS
     bulk: bool = False
+    authorisation: Signed | None = None
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -246,6 +247,7 @@ class CheckRequest(msgspec.Struct, frozen=True):
 
     checks: Annotated[list[OrderedCheck], msgspec.Meta(min_length=1, max_length=256)]
     voucher: Signed
+    authorisation: Signed | None = None
 
 
 class CheckFinding(msgspec.Struct, frozen=True):

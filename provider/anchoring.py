@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 from eth_account.signers.local import LocalAccount
 
-from protocol import Reverted
+from protocol import Reverted, authorisations
 from protocol.chain import Chain
 from protocol.trees import BatchTree
 from provider.ledger import Ledger
@@ -85,6 +85,9 @@ class Anchoring:
     def _redeem(self) -> None:
         self._refresh_redeemed()
         waiting = self.ledger.unredeemed()
+        for payer, gateway in {(voucher.payer, voucher.gateway) for voucher, _, _ in waiting}:
+            if (signed := self.ledger.authorisation(payer, gateway)) is not None:
+                authorisations.show(self.chain, self.account, signed)
         vouchers = [voucher.abi_tuple() for voucher, _, _ in waiting]
         signatures = [signed.signature_bytes for _, signed, _ in waiting]
         # Against an empty escrow a redemption would only burn gas.

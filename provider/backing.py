@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from protocol import Unavailable
+from protocol import Unavailable, authorisations
 from protocol.chain import Chain
 from protocol.receipts import SessionOffer, Voucher
 from protocol.typed import Domain, Signed
@@ -24,14 +24,18 @@ class Backing:
     ledger: Ledger
     settlement: Domain
     in_progress: dict[bytes, int] = field(default_factory=dict)
-    _covers: dict[tuple[str, str, bytes], tuple[float, int, int]] = field(default_factory=dict)
+    _covers: dict[tuple[str, str, bytes], tuple[float, int, int, int]] = field(default_factory=dict)
 
-    async def require(self, offer: SessionOffer) -> None:
-        """Raise Refused unless the gateway's allocation covers all unredeemed vouchers and work in progress, this job's maximum included."""
+    async def require(self, offer: SessionOffer, authorisation: Signed | None = None) -> None:
+        """Raise Refused unless the gateway's allocation covers all unredeemed vouchers and work in progress, this job's maximum included.
+
+        What a payer has signed for is kept: the greatest of its authorisations counts where the payer requires such. Raises BadSignature.
+        """
         most = offer.most
-        from_payer, bond = await asyncio.to_thread(self._cover, offer)
+        from_payer, bond = await asyncio.to_thread(self._cover, offer, authorisation)
         if from_payer < most:
-            raise Refused(f"payer {offer.payer} has {from_payer} wei within its limit for this gateway, the job may cost {most}")
+            words = f"payer {offer.payer} has {from_payer} wei within its limit for this gateway, and what it has signed for"
+            raise Refused(f"{words}; the job may cost {most}")
         outstanding = sum(rest for voucher, _, rest in self.ledger.unredeemed() if voucher.gateway == offer.gateway)
         promised = outstanding + sum(self.in_progress.values()) + most
         if promised > bond:
@@ -54,13 +58,17 @@ class Backing:
         if max(voucher.cumulative, highest) < earned + amount:
             raise Refused(f"vouchers up to {max(voucher.cumulative, highest)} wei do not cover the {earned} of earlier receipts and {amount} due")
 
-    def _cover(self, offer: SessionOffer) -> tuple[int, int]:
+    def _cover(self, offer: SessionOffer, authorisation: Signed | None) -> tuple[int, int]:
+        if authorisation is not None:
+            self.ledger.keep_authorisation(authorisations.read(self.chain, authorisation, offer.payer, offer.gateway), authorisation)
+        signed_for = self.ledger.signed_for(offer.payer, offer.gateway)
         key = (offer.payer, offer.gateway, offer.model_id)
-        looked, from_payer, bond = self._covers.get(key, (-STALE_SECONDS, 0, 0))
-        if time.monotonic() - looked > FRESH_SECONDS:
+        looked, known, from_payer, bond = self._covers.get(key, (-STALE_SECONDS, 0, 0, 0))
+        if time.monotonic() - looked > FRESH_SECONDS or signed_for != known:
             try:
-                from_payer, bond = self.chain.call("PaymentEscrow", "available", offer.payer, offer.gateway, offer.provider, offer.model_id)
-                self._covers[key] = (time.monotonic(), from_payer, bond)
+                stream = (offer.payer, offer.gateway, offer.provider, offer.model_id)
+                from_payer, bond = self.chain.call("PaymentEscrow", "availableWith", *stream, signed_for)
+                self._covers[key] = (time.monotonic(), signed_for, from_payer, bond)
             except Unavailable:
                 # Serving goes on over a short absence of the node: a payer's limit and a bond cannot be withdrawn faster than they thaw.
                 if time.monotonic() - looked > STALE_SECONDS:

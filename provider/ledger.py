@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.receipts import StageReceipt, Voucher
+from protocol.receipts import Authorisation, StageReceipt, Voucher
 from protocol.typed import Signed
 
 SCHEMA = """
@@ -37,6 +37,14 @@ CREATE TABLE IF NOT EXISTS voucher (
     earned TEXT NOT NULL,
     redeemed TEXT NOT NULL DEFAULT '0',
     voucher BLOB NOT NULL
+);
+-- The greatest that a payer has signed for, where it signs its requests.
+CREATE TABLE IF NOT EXISTS authorisation (
+    payer TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    cumulative TEXT NOT NULL,
+    signed BLOB NOT NULL,
+    PRIMARY KEY (payer, gateway)
 );
 CREATE TABLE IF NOT EXISTS batch (
     batch_id INTEGER PRIMARY KEY,
@@ -103,6 +111,23 @@ class Ledger:
                     (stream, str(voucher.cumulative), msgspec.json.encode(signed_voucher)),
                 )
             self._db.execute("UPDATE voucher SET earned = ? WHERE stream = ?", (str(earned + receipt.amount), stream))
+
+    def keep_authorisation(self, given: Authorisation, signed: Signed) -> None:
+        """Keep what a payer has signed for, if it is more than before."""
+        with self._lock, self._transaction():
+            row = self._db.execute("SELECT cumulative FROM authorisation WHERE payer = ? AND gateway = ?", (given.payer, given.gateway)).fetchone()
+            if row is None or int(row[0]) < given.cumulative:
+                values = (given.payer, given.gateway, str(given.cumulative), msgspec.json.encode(signed))
+                self._db.execute("INSERT OR REPLACE INTO authorisation VALUES (?, ?, ?, ?)", values)
+
+    def signed_for(self, payer: str, gateway: str) -> int:
+        """The greatest cumulative amount that the payer has signed for this gateway, 0 where it signs nothing."""
+        row = self._one("SELECT cumulative FROM authorisation WHERE payer = ? AND gateway = ?", payer, gateway)
+        return 0 if row is None else int(row[0])
+
+    def authorisation(self, payer: str, gateway: str) -> Signed | None:
+        row = self._one("SELECT signed FROM authorisation WHERE payer = ? AND gateway = ?", payer, gateway)
+        return None if row is None else msgspec.json.decode(row[0], type=Signed)
 
     def receipt(self, number: int) -> StoredReceipt | None:
         row = self._one(f"SELECT {_COLUMNS} FROM receipt WHERE number = ?", number)

@@ -137,7 +137,7 @@ class StageServer:
         grammar = await asyncio.to_thread(self._grammar, request, offer, sampling)
         self.evidence.require_room()
         await asyncio.to_thread(self.pricing.require, offer, request.bulk)
-        await self.backing.require(offer)
+        await self.backing.require(offer, request.authorisation)
         await self._require_loaded()
         folder = self.evidence.folder(offer.job_id, offer.epoch, offer.first_layer)
         if not await asyncio.to_thread(self.ledger.begin_session, folder.name):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 from eth_account.signers.local import LocalAccount
 
+from protocol import authorisations
 from protocol.chain import Chain
 from protocol.duties import VERDICTS
 from protocol.manifest import ModelShelf
@@ -56,11 +57,14 @@ class Sales:
             if (voucher.payer, voucher.gateway, voucher.provider, voucher.model_id) != expected:
                 raise SaleRefused("the voucher is for another stream than the receipts, or for another verifier")
         voucher.require_signer(self.chain.settlement_domain, request.voucher.signature_bytes, voucher.gateway)
-        redeemed = int(self.chain.call("Settlement", "redeemedOf", voucher.payer, voucher.gateway, voucher.provider, voucher.model_id))
-        there = sum(self.chain.call("PaymentEscrow", "available", voucher.payer, voucher.gateway, voucher.provider, voucher.model_id))
+        stream, signed_for = (voucher.payer, voucher.gateway, voucher.provider, voucher.model_id), 0
+        if request.authorisation is not None:
+            signed_for = authorisations.read(self.chain, request.authorisation, voucher.payer, voucher.gateway).cumulative
+        redeemed = int(self.chain.call("Settlement", "redeemedOf", *stream))
+        there = sum(self.chain.call("PaymentEscrow", "availableWith", *stream, signed_for))
         if voucher.cumulative - redeemed > there:
             raise NotCovered(f"{there} wei are there for vouchers of {voucher.gateway}, {voucher.cumulative - redeemed} would be promised")
-        self.store.sell(voucher, request.voucher, sold)
+        self.store.sell(voucher, request.voucher, sold, request.authorisation)
         return [one.key for one in sold]
 
     def _order(self, check: OrderedCheck) -> Sold:
@@ -104,6 +108,8 @@ class Sales:
         epoch = int(self.chain.call("VerifierSet", "currentEpoch"))
         if epoch == self._collected:
             return
+        for authorisation in self.store.authorisations():
+            authorisations.show(self.chain, self.account, authorisation)
         signed = self.store.sales()
         vouchers = [Voucher.from_json(one.message) for one in signed]
         structs, signatures = [voucher.abi_tuple() for voucher in vouchers], [one.signature_bytes for one in signed]

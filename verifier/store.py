@@ -109,8 +109,9 @@ class Store:
             of_list,
         )
 
-    def sell(self, voucher: Voucher, signed: Signed, checks: Sequence[Sold]) -> None:
-        """Take orders and the voucher that pays them, in one transaction; one that was taken before costs nothing again. Raises NotCovered.
+    def sell(self, voucher: Voucher, signed: Signed, checks: Sequence[Sold], authorisation: Signed | None = None) -> None:
+        """Take orders, the voucher that pays them and the payer's authorisation if there is one, in one transaction; what was ordered before costs
+        nothing again. Raises NotCovered.
 
         Earnings count, not the voucher before: of orders that come together the later voucher may come first, and covers both.
         """
@@ -131,13 +132,20 @@ class Store:
                 raise NotCovered(f"vouchers up to {highest} wei do not cover the {row['earned']} of earlier checks and {cost} for these")
             connection.execute(f"UPDATE verifier.sale SET earned = earned + %s WHERE {_SALE}".encode(), (cost, *stream))
             if voucher.cumulative > row["cumulative"]:
-                change = (voucher.cumulative, Jsonb(msgspec.to_builtins(signed)))
-                connection.execute(f"UPDATE verifier.sale SET cumulative = %s, voucher = %s WHERE {_SALE}".encode(), (*change, *stream))
+                shown = None if authorisation is None else Jsonb(msgspec.to_builtins(authorisation))
+                change = (voucher.cumulative, Jsonb(msgspec.to_builtins(signed)), shown)
+                sql = f"UPDATE verifier.sale SET cumulative = %s, voucher = %s, authorisation = COALESCE(%s, authorisation) WHERE {_SALE}"
+                connection.execute(sql.encode(), (*change, *stream))
 
     def sales(self) -> list[Signed]:
         """The highest voucher of each stream."""
         rows = self._all("SELECT voucher FROM verifier.sale WHERE verifier = %s AND voucher IS NOT NULL", self.verifier)
         return [msgspec.convert(row["voucher"], Signed) for row in rows]
+
+    def authorisations(self) -> list[Signed]:
+        """Payers' words for what those vouchers come to, where they sign their requests."""
+        rows = self._all("SELECT authorisation FROM verifier.sale WHERE verifier = %s AND authorisation IS NOT NULL", self.verifier)
+        return [msgspec.convert(row["authorisation"], Signed) for row in rows]
 
     def found(self, key: CheckKey) -> dict[str, Any] | None:
         """Verdict and detail of a check; None while it has none."""

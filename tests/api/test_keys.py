@@ -176,7 +176,9 @@ def test_dollars__of_wei(rate: str, wei: int, told: str) -> None:
 
 
 def test_dollars__model__is_priced_in_both_where_there_is_a_rate() -> None:
-    model = {"id": "m", "pricing": {"prompt": "300.5", "completion": "600"}}
+    model = {"id": "m", "pricing": {"prompt": "300.5", "completion": "600"}, "check_price": None}
+    assert "check_price_usd" not in Dollars(Decimal("0.25")).priced(model)
+    assert Dollars(Decimal("0.25")).priced({**model, "check_price": "100"})["check_price_usd"] == "25.00"
     assert Dollars(Decimal("0.25")).priced(model)["pricing_usd"] == {"prompt": "75.125", "completion": "150.00"}
     assert Dollars(None).priced(model) == model
     assert Dollars(Decimal(1)).priced({"pricing": None}) == {"pricing": None}

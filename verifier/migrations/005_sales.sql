@@ -1,7 +1,7 @@
 -- A check that a job's gateway ordered (dispute_id -4): its CheckOrder, signed. It is drawn in no epoch (-1), and its batch is not known (0).
 ALTER TABLE verifier.check ADD COLUMN ordered JSONB;
 
--- What checks have earned of a gateway's stream, in wei, and the highest voucher for it.
+-- What checks have earned of a gateway's stream, in wei, the highest voucher for it, and the authorisation of a payer that signs its requests.
 CREATE TABLE verifier.sale (
     verifier TEXT NOT NULL,
     payer TEXT NOT NULL,
@@ -10,5 +10,6 @@ CREATE TABLE verifier.sale (
     earned NUMERIC NOT NULL DEFAULT 0,
     cumulative NUMERIC NOT NULL DEFAULT 0,
     voucher JSONB,
+    authorisation JSONB,
     PRIMARY KEY (verifier, payer, gateway, model_id)
 );

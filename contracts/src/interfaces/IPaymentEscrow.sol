@@ -32,6 +32,15 @@ interface IPaymentEscrow {
         uint32 listVersion;
     }
 
+    /// @param required whether the gateway spends only what the payer has signed for, request by request
+    /// @param cumulative the greatest total that was shown here with the payer's signature
+    /// @param taken of that
+    struct Authorisation {
+        bool required;
+        uint96 cumulative;
+        uint96 taken;
+    }
+
     struct Bond {
         uint96 balance;
         uint96 allocated;
@@ -59,6 +68,7 @@ interface IPaymentEscrow {
     error StillThawing(uint64 until);
     error BadLimit();
     error NoLimit(address payer, address gateway);
+    error BadAuthorisation();
 
     event Deposited(uint64 sequence, address indexed payer, address indexed from, uint256 amount, uint256 balance);
     event ThawStarted(uint64 sequence, address indexed payer, uint256 amount, uint64 thawedAt);
@@ -76,6 +86,8 @@ interface IPaymentEscrow {
     );
     event LimitRevoked(uint64 sequence, address indexed payer, address indexed gateway, uint64 endsAt);
     event ReserveTaken(uint64 sequence, address indexed payer, address indexed gateway, uint256 reserved, uint256 balance);
+    event SignaturesRequired(uint64 sequence, address indexed payer, address indexed gateway, bool required);
+    event Authorised(uint64 sequence, address indexed payer, address indexed gateway, uint256 cumulative);
     event BondAdded(uint64 sequence, address indexed gateway, uint256 amount, uint256 balance);
     event BondThawStarted(uint64 sequence, address indexed gateway, uint256 amount, uint64 thawedAt);
     event BondWithdrawn(uint64 sequence, address indexed gateway, uint256 amount, uint256 balance);
@@ -102,6 +114,14 @@ interface IPaymentEscrow {
     /// @notice Lets `gateway` spend `amountPerPeriod` in each `period` until `expiry`, on the given models or, with an empty list, on any. While a
     /// limit holds it can be raised, prolonged and widened; to lower it, revoke it and wait.
     function setLimit(address gateway, uint128 amountPerPeriod, uint64 period, uint64 expiry, bytes32[] calldata models) external;
+
+    /// @notice Whether within the caller's limit `gateway` may spend only what the caller signs for, one request after another. To be required before
+    /// a limit is set: while one holds it would outrun vouchers already signed.
+    function requireSignatures(address gateway, bool required) external;
+
+    /// @notice Shows that `payer` signed for `gateway` to spend `cumulative` in all, at the latest for the request of that hash. Less than was shown
+    /// before changes nothing. Anybody may.
+    function authorise(address payer, address gateway, uint128 cumulative, bytes32 requestHash, bytes calldata signature) external;
 
     /// @notice Ends the caller's limit a thaw from now; until then vouchers can be redeemed within it.
     function revokeLimit(address gateway) external;
@@ -136,6 +156,14 @@ interface IPaymentEscrow {
         external
         view
         returns (uint256 fromPayer, uint256 fromBond);
+
+    /// @notice The same, were an authorisation of so much shown first.
+    function availableWith(address payer, address gateway, address provider, bytes32 modelId, uint128 cumulative)
+        external
+        view
+        returns (uint256 fromPayer, uint256 fromBond);
+
+    function authorisationOf(address payer, address gateway) external view returns (Authorisation memory);
 
     function depositOf(address payer) external view returns (Deposit memory);
 

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -12,9 +14,14 @@ import {IPaymentEscrow} from "../interfaces/IPaymentEscrow.sol";
 import {FuncToken} from "../token/FuncToken.sol";
 
 /// @notice Documented in IPaymentEscrow.
-contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
+contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded, EIP712 {
     using SafeCast for uint256;
     using SafeERC20 for FuncToken;
+
+    bytes32 public constant AUTHORISATION_TYPEHASH =
+        keccak256("Authorisation(address payer,address gateway,uint128 cumulative,bytes32 requestHash)");
+    uint8 private constant ANY_MODEL = 1;
+    uint8 private constant SIGNED = 2;
 
     /// @dev All that a redemption within a running period reads and writes: one word.
     struct Reserve {
@@ -22,7 +29,7 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         uint88 room;
         uint32 periodEnd;
         uint40 endsAt;
-        bool anyModel;
+        uint8 flags;
     }
 
     struct Terms {
@@ -39,6 +46,11 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         uint64 loweredUntil;
     }
 
+    struct SignedTotal {
+        uint96 cumulative;
+        uint96 taken;
+    }
+
     FuncToken public immutable token;
     address public immutable settlement;
     uint64 public immutable thawPeriod;
@@ -46,6 +58,7 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
     mapping(address payer => Deposit) private _deposits;
     mapping(address payer => mapping(address gateway => Reserve)) private _reserves;
     mapping(address payer => mapping(address gateway => Terms)) private _terms;
+    mapping(address payer => mapping(address gateway => SignedTotal)) private _authorised;
     mapping(bytes32 listedModel => bool) private _allowed;
     mapping(address gateway => Bond) private _bonds;
     mapping(address gateway => mapping(address provider => Allocation)) private _allocations;
@@ -55,7 +68,10 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         _;
     }
 
-    constructor(address authority, FuncToken token_, address settlement_, uint64 thawPeriod_) AccessManaged(authority) {
+    constructor(address authority, FuncToken token_, address settlement_, uint64 thawPeriod_)
+        AccessManaged(authority)
+        EIP712("Function Network Escrow", "1")
+    {
         token = token_;
         settlement = settlement_;
         thawPeriod = thawPeriod_;
@@ -108,6 +124,25 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         emit Deposited(_next(), msg.sender, msg.sender, o.amount, _deposits[msg.sender].balance + uint96(o.amount));
         _setLimit(o.gateway, o.amountPerPeriod, o.period, o.expiry, o.models, uint96(o.amount));
         token.safeTransferFrom(msg.sender, address(this), o.amount);
+    }
+
+    /// @inheritdoc IPaymentEscrow
+    function requireSignatures(address gateway, bool required) external {
+        Reserve storage r = _reserves[msg.sender][gateway];
+        require(!required || block.timestamp >= r.endsAt, BadLimit());
+        r.flags = required ? r.flags | SIGNED : r.flags & ~SIGNED;
+        emit SignaturesRequired(_next(), msg.sender, gateway, required);
+    }
+
+    /// @inheritdoc IPaymentEscrow
+    function authorise(address payer, address gateway, uint128 cumulative, bytes32 requestHash, bytes calldata signature) external {
+        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(AUTHORISATION_TYPEHASH, payer, gateway, cumulative, requestHash)));
+        (address signer, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(digest, signature);
+        require(fault == ECDSA.RecoverError.NoError && signer == payer, BadAuthorisation());
+        SignedTotal storage a = _authorised[payer][gateway];
+        if (cumulative <= a.cumulative) return;
+        a.cumulative = uint256(cumulative).toUint96();
+        emit Authorised(_next(), payer, gateway, cumulative);
     }
 
     /// @inheritdoc IPaymentEscrow
@@ -223,12 +258,31 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         view
         returns (uint256 fromPayer, uint256 fromBond)
     {
+        return availableWith(payer, gateway, provider, modelId, 0);
+    }
+
+    /// @inheritdoc IPaymentEscrow
+    function availableWith(address payer, address gateway, address provider, bytes32 modelId, uint128 cumulative)
+        public
+        view
+        returns (uint256 fromPayer, uint256 fromBond)
+    {
         fromBond = _allocations[gateway][provider].amount;
         Reserve memory r = _reserves[payer][gateway];
         if (!_covers(r, payer, gateway, modelId)) return (0, fromBond);
         uint96 balance = _deposits[payer].balance;
-        if (block.timestamp < r.periodEnd) return (r.reserved + Math.min(r.room, balance), fromBond);
-        fromPayer = Math.min(_terms[payer][gateway].amountPerPeriod, uint256(balance) + r.reserved);
+        fromPayer = block.timestamp < r.periodEnd
+            ? r.reserved + Math.min(r.room, balance)
+            : Math.min(_terms[payer][gateway].amountPerPeriod, uint256(balance) + r.reserved);
+        if (r.flags & SIGNED == 0) return (fromPayer, fromBond);
+        SignedTotal memory a = _authorised[payer][gateway];
+        fromPayer = Math.min(fromPayer, Math.max(a.cumulative, cumulative) - a.taken);
+    }
+
+    /// @inheritdoc IPaymentEscrow
+    function authorisationOf(address payer, address gateway) external view returns (Authorisation memory) {
+        SignedTotal memory a = _authorised[payer][gateway];
+        return Authorisation(_reserves[payer][gateway].flags & SIGNED != 0, a.cumulative, a.taken);
     }
 
     /// @inheritdoc IPaymentEscrow
@@ -240,8 +294,8 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
     function limitOf(address payer, address gateway) external view returns (Limit memory) {
         Reserve memory r = _reserves[payer][gateway];
         Terms memory t = _terms[payer][gateway];
-        return
-            Limit(r.reserved, r.room, r.periodEnd, r.endsAt, r.anyModel, t.amountPerPeriod, t.period, t.expiry, t.revokedAt, t.listVersion);
+        bool anyModel = r.flags & ANY_MODEL != 0;
+        return Limit(r.reserved, r.room, r.periodEnd, r.endsAt, anyModel, t.amountPerPeriod, t.period, t.expiry, t.revokedAt, t.listVersion);
     }
 
     /// @inheritdoc IPaymentEscrow
@@ -285,7 +339,8 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         Terms memory old = _terms[msg.sender][gateway];
         bool holds = block.timestamp < r.endsAt;
         require(!holds || (old.revokedAt == 0 && t.amountPerPeriod >= old.amountPerPeriod && t.expiry >= old.expiry), BadLimit());
-        r.anyModel = models.length == 0 || (holds && r.anyModel);
+        bool anyModel = models.length == 0 || (holds && r.flags & ANY_MODEL != 0);
+        r.flags = (r.flags & SIGNED) | (anyModel ? ANY_MODEL : 0);
         t.listVersion = holds ? old.listVersion : old.listVersion + 1;
         for (uint256 i; i < models.length; ++i) {
             _allowed[_listed(msg.sender, gateway, t.listVersion, models[i])] = true;
@@ -304,6 +359,22 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
         Reserve storage kept = _reserves[payer][gateway];
         Reserve memory r = kept;
         if (!_covers(r, payer, gateway, modelId)) return 0;
+        if (r.flags & SIGNED != 0) {
+            SignedTotal storage a = _authorised[payer][gateway];
+            amount = uint96(Math.min(amount, a.cumulative - a.taken));
+            if (amount == 0) return 0;
+            taken = _takeReserved(payer, gateway, kept, r, amount);
+            a.taken += taken;
+            return taken;
+        }
+        return _takeReserved(payer, gateway, kept, r, amount);
+    }
+
+    /// @param r what `kept` holds
+    function _takeReserved(address payer, address gateway, Reserve storage kept, Reserve memory r, uint96 amount)
+        private
+        returns (uint96 taken)
+    {
         if (block.timestamp >= r.periodEnd) {
             _startPeriod(payer, gateway, r);
         } else if (r.reserved >= amount) {
@@ -354,7 +425,7 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded {
 
     function _covers(Reserve memory r, address payer, address gateway, bytes32 modelId) private view returns (bool) {
         if (block.timestamp >= r.endsAt) return false;
-        return r.anyModel || _allowed[_listed(payer, gateway, _terms[payer][gateway].listVersion, modelId)];
+        return r.flags & ANY_MODEL != 0 || _allowed[_listed(payer, gateway, _terms[payer][gateway].listVersion, modelId)];
     }
 
     function _listed(address payer, address gateway, uint32 version, bytes32 modelId) private pure returns (bytes32) {

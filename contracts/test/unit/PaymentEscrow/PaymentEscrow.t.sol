@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {PaymentEscrowAddBond} from "./addBond.t.sol";
 import {PaymentEscrowAllocate} from "./allocate.t.sol";
+import {PaymentEscrowAuthorise} from "./authorise.t.sol";
 import {PaymentEscrowBurn} from "./burn.t.sol";
 import {PaymentEscrowCreditRefund} from "./creditRefund.t.sol";
 import {PaymentEscrowDebit} from "./debit.t.sol";
@@ -22,6 +23,7 @@ import {PaymentEscrowWithdrawBond} from "./withdrawBond.t.sol";
 contract PaymentEscrowTest is
     PaymentEscrowAddBond,
     PaymentEscrowAllocate,
+    PaymentEscrowAuthorise,
     PaymentEscrowBurn,
     PaymentEscrowCreditRefund,
     PaymentEscrowDebit,
