@@ -74,8 +74,6 @@ def pay(
             actors.require_signatures(chain, payer, to)
         actors.fund_payer(chain, payer, to, deposit * FUNC, per_day * FUNC)
     except Reverted as error:
-        words = (
-            "while a limit holds it can only be raised, and signatures be required only before one is set; revoke it and wait, or use another account"
-        )
+        words = "a limit that holds can only be raised, and signatures be required only before one is set; revoke it, or use another account"
         raise FuncnetError(f"{error}; {words}" if error.error == "BadLimit" else str(error)) from error
     print(f"{to} may spend {format_func(per_day * FUNC)} a day of {payer.address}" + (", as it signs for" if signed else ""))

@@ -1,4 +1,4 @@
-"""LiteLLM as a client: ``python with_litellm.py URL KEY MODEL``. Run by tests/network/test_others.py under an environment of its own."""
+"""LiteLLM as a client: ``python with_litellm.py URL KEY MODEL ENCODER``. Run by tests/network/test_others.py under an environment of its own."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 import litellm
 
-url, key, model = sys.argv[1:]
+url, key, model, encoder = sys.argv[1:]
 litellm.suppress_debug_info = True
 common: dict[str, Any] = {"model": f"openai/{model}", "api_base": f"{url}/v1", "api_key": key, "timeout": 60, "num_retries": 0}
 question = [{"role": "user", "content": "Name three colours."}]
@@ -23,6 +23,7 @@ called = litellm.completion(
 )
 fitted = litellm.completion(**common, messages=question, max_tokens=30, temperature=0, response_format=form)
 scored = litellm.completion(**common, messages=question, max_tokens=2, temperature=0, logprobs=True, top_logprobs=2)
+vectors = litellm.embedding(**{**common, "model": f"openai/{encoder}"}, input=["A cat.", "A dog."], encoding_format="float")
 faults = []
 for change in ({"model": "openai/no-such-model"}, {"api_key": "fn-mistyped"}, {"max_tokens": 0}):
     try:
@@ -40,6 +41,7 @@ print(
             "finish": called.choices[0].finish_reason,
             "fitted": json.loads(fitted.choices[0].message.content),
             "logprobs": len(scored.choices[0].logprobs.content[0].top_logprobs),
+            "vectors": [len(entry["embedding"]) for entry in vectors.data],
             "faults": faults,
         }
     )

@@ -12,11 +12,12 @@ import openai
 import requests
 
 from funcnet import actors
-from funcnet.network import Network
+from funcnet.network import Network, ProviderPlan
 from protocol.receipts import StageReceipt
 from protocol.units import FUNC
 
 MODEL = "smollm2-135m-instruct"
+ENCODER_PRICE = 10 * FUNC
 QUESTION = [{"role": "user", "content": "Name three colours."}]
 
 
@@ -73,6 +74,25 @@ def wait_for_sellers(network: Network, model: str = MODEL) -> str:
         return requests.get(f"{network.gateway_url}/v1/models/{model}", headers=headers, timeout=10).json()["check_price"]  # type: ignore[no-any-return]
 
     return str(network.wait(price, 120, "verifiers that sell checks"))
+
+
+def serve_encoder(network: Network, folder: Path) -> str:
+    """Have a provider of its own serve a model that makes vectors, if none does; its name."""
+    if folder.name not in {plan.model_dir.name for plan in network.plans if plan.model_dir}:
+        network.add_model(folder)
+        network.add_provider(ProviderPlan("embedder", "0-6", ENCODER_PRICE, ENCODER_PRICE, folder))
+    url, headers = f"{network.gateway_url}/v1/models/{folder.name}", {"authorization": f"Bearer {network.api_key}"}
+    network.wait(lambda: requests.get(url, headers=headers, timeout=10).json()["pricing"], 60, "an offer of vectors")
+    return folder.name
+
+
+def sign_for_each(network: Network, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Have a party pay the gateway as its user would, by `funcnet wallet pay`."""
+    wallet = network.wallet(name)
+    command = [str(Path(sys.executable).parent / "funcnet"), "wallet", "pay", network.address("gateway"), "--deposit", "50", "--per-day", "50"]
+    command += ["--keystore", str(wallet.path), "--keystore-password-file", str(wallet.password_file)]
+    command += ["--rpc-url", network.rpc_url, "--deployment", str(network.deployment_file), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def verify(network: Network, file: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -11,15 +11,25 @@ import pytest
 import requests
 
 from api.metrics import METRICS
+from funcnet import actors
 from funcnet.network import Network
-from tests.network.asking import wait_for_sellers
+from tests.network.asking import serve_encoder, sign_for_each, wait_for_sellers
 
 PAGE = Path("docs/api.md")
 BLOCKS = [(language, code) for language, code in re.findall(r"```(bash|python|js)\n(.*?)```", PAGE.read_text(), re.S)]
 
 
+PAYER = "docs-payer"
+
+
 @pytest.fixture(scope="module", autouse=True)
-def verifiers_in_their_seats(network: Network) -> None:
+def all_there(network: Network, encoder_dir: Path) -> None:
+    """What the examples ask for: vectors, verifiers in their seats, and a payer that signs."""
+    serve_encoder(network, encoder_dir)
+    actors.give_gas(network.chain, network.address(PAYER))
+    actors.give_func(network.chain, network.wallet("treasury").account(), network.address(PAYER), 50)
+    done = sign_for_each(network, PAYER, "--signed")
+    assert done.returncode == 0, done.stderr
     wait_for_sellers(network)
 
 
@@ -33,6 +43,9 @@ def test_example__as_it_stands__works(network: Network, tmp_path: Path, language
         "DEPLOYMENT": str(network.deployment_file),
         "ADMIN": network.secrets["admin"],
         "PAYER": network.address("payer"),
+        "KEYSTORE": str(network.wallet(PAYER).path),
+        "PASSWORD_FILE": str(network.wallet(PAYER).password_file),
+        "GATEWAY": network.address("gateway"),
         "RANDOM_NAME": secrets.token_hex(4),
         "PYTHONPATH": str(Path.cwd()),
     }

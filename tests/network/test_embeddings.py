@@ -12,26 +12,18 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from funcnet.client import FunctionNetwork
-from funcnet.network import Network, ProviderPlan
+from funcnet.network import Network
 from protocol.disputes import Status
-from protocol.units import FUNC
-from tests.network.asking import MODEL, ask, extra, job_once, payer_of_its_own, receipts_of, wait_for_sellers
+from tests.network.asking import ENCODER_PRICE, MODEL, ask, extra, job_once, payer_of_its_own, receipts_of, serve_encoder, wait_for_sellers
 
 TEXTS = ["A cat sits on the mat.", "There is a cat on a rug.", "Interest rates rose again on Monday.", "x " * 120]
-PRICE = 10 * FUNC
+PRICE = ENCODER_PRICE
 
 
 @pytest.fixture(scope="module")
 def encoder(network: Network, encoder_dir: Path) -> str:
     """The name of a model that makes vectors, served by a provider of its own."""
-    if encoder_dir.name not in {plan.model_dir.name for plan in network.plans if plan.model_dir}:
-        network.add_model(encoder_dir)
-        network.add_provider(ProviderPlan("embedder", "0-6", PRICE, PRICE, encoder_dir))
-    headers = {"authorization": f"Bearer {network.api_key}"}
-    network.wait(
-        lambda: requests.get(f"{network.gateway_url}/v1/models/{encoder_dir.name}", headers=headers, timeout=10).json()["pricing"], 60, "an offer"
-    )
-    return encoder_dir.name
+    return serve_encoder(network, encoder_dir)
 
 
 @pytest.fixture

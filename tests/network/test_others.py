@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from funcnet.network import Network
-from tests.network.asking import MODEL, QUESTION
+from tests.network.asking import MODEL, QUESTION, serve_encoder
 
 pytestmark = pytest.mark.slow
 FOLDER = Path("tests/clients").resolve()
@@ -32,8 +32,9 @@ def others() -> Path:
     return ROOT / "bin"
 
 
-def test_litellm__as_a_client__chats_streams_calls_tools_and_understands_errors(network: Network, others: Path) -> None:
-    command = [str(others / "python"), str(FOLDER / "with_litellm.py"), network.gateway_url, network.api_key, MODEL]
+def test_litellm__as_a_client__chats_streams_calls_tools_embeds_and_understands_errors(network: Network, others: Path, encoder_dir: Path) -> None:
+    encoder = serve_encoder(network, encoder_dir)
+    command = [str(others / "python"), str(FOLDER / "with_litellm.py"), network.gateway_url, network.api_key, MODEL, encoder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
@@ -41,6 +42,7 @@ def test_litellm__as_a_client__chats_streams_calls_tools_and_understands_errors(
     assert (told["usage"], told["stream_usage"], told["logprobs"]) == (8, 8, 2)
     assert told["call"]["city"] in ("Oslo", "Rome")
     assert (told["finish"], told["fitted"]) == ("tool_calls", {"n": 7})
+    assert told["vectors"] == [384, 384]
     assert told["faults"] == ["NotFoundError", "AuthenticationError", "BadRequestError"]
 
 

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from funcnet.network import Network
 from protocol.receipts import Authorisation, signed_request_hash
 from protocol.typed import Signed
 from protocol.units import FUNC
-from tests.network.asking import MODEL, QUESTION, ask, extra, receipts_of, wait_for_sellers
+from tests.network.asking import MODEL, QUESTION, ask, extra, receipts_of, sign_for_each, wait_for_sellers
 
 MOST = FUNC // 10
 NAME = "signer-payer"
@@ -30,21 +28,13 @@ def payer(network: Network) -> str:
     wallet, chain = network.wallet(NAME).account(), network.chain
     actors.give_gas(chain, wallet.address)
     actors.give_func(chain, network.wallet("treasury").account(), wallet.address, 100)
-    done = pay(network, NAME, "--signed")
+    done = sign_for_each(network, NAME, "--signed")
     assert done.stdout == f"{network.address('gateway')} may spend 50.000000 FUNC a day of {wallet.address}, as it signs for\n", done.stderr
     return wallet.address
 
 
-def pay(network: Network, name: str, *more: str) -> subprocess.CompletedProcess[str]:
-    wallet = network.wallet(name)
-    command = [str(Path(sys.executable).parent / "funcnet"), "wallet", "pay", network.address("gateway"), "--deposit", "50", "--per-day", "50"]
-    command += ["--keystore", str(wallet.path), "--keystore-password-file", str(wallet.password_file)]
-    command += ["--rpc-url", network.rpc_url, "--deployment", str(network.deployment_file), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 def test_pay__signatures_required_over_a_limit_that_holds__says_what_to_do(network: Network) -> None:
-    done = pay(network, "payer", "--signed")
+    done = sign_for_each(network, "payer", "--signed")
     assert (done.returncode, "only before one is set" in done.stderr, len(done.stderr.splitlines())) == (1, True, 1), done.stderr
 
 

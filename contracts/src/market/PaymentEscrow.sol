@@ -140,9 +140,11 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded, EIP712 {
         (address signer, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(digest, signature);
         require(fault == ECDSA.RecoverError.NoError && signer == payer, BadAuthorisation());
         SignedTotal storage a = _authorised[payer][gateway];
-        if (cumulative <= a.cumulative) return;
-        a.cumulative = uint256(cumulative).toUint96();
-        emit Authorised(_next(), payer, gateway, cumulative);
+        // More than can exist counts as that: a stage that took it must be able to show it.
+        uint96 total = uint96(Math.min(cumulative, type(uint96).max));
+        if (total <= a.cumulative) return;
+        a.cumulative = total;
+        emit Authorised(_next(), payer, gateway, total);
     }
 
     /// @inheritdoc IPaymentEscrow
@@ -358,30 +360,25 @@ contract PaymentEscrow is IPaymentEscrow, Ledgered, Guarded, EIP712 {
     function _takeFromPayer(address payer, address gateway, bytes32 modelId, uint96 amount) private returns (uint96 taken) {
         Reserve storage kept = _reserves[payer][gateway];
         Reserve memory r = kept;
+        if (r.flags == ANY_MODEL && r.reserved >= amount && block.timestamp < r.periodEnd && block.timestamp < r.endsAt) {
+            // What nearly every redemption does: one member of one word.
+            kept.reserved = r.reserved - uint88(amount);
+            return amount;
+        }
         if (!_covers(r, payer, gateway, modelId)) return 0;
         if (r.flags & SIGNED != 0) {
             SignedTotal storage a = _authorised[payer][gateway];
             amount = uint96(Math.min(amount, a.cumulative - a.taken));
             if (amount == 0) return 0;
-            taken = _takeReserved(payer, gateway, kept, r, amount);
+            taken = _takeReserved(payer, gateway, r, amount);
             a.taken += taken;
             return taken;
         }
-        return _takeReserved(payer, gateway, kept, r, amount);
+        return _takeReserved(payer, gateway, r, amount);
     }
 
-    /// @param r what `kept` holds
-    function _takeReserved(address payer, address gateway, Reserve storage kept, Reserve memory r, uint96 amount)
-        private
-        returns (uint96 taken)
-    {
-        if (block.timestamp >= r.periodEnd) {
-            _startPeriod(payer, gateway, r);
-        } else if (r.reserved >= amount) {
-            // What nearly every redemption does: one member of one word.
-            kept.reserved = r.reserved - uint88(amount);
-            return amount;
-        }
+    function _takeReserved(address payer, address gateway, Reserve memory r, uint96 amount) private returns (uint96 taken) {
+        if (block.timestamp >= r.periodEnd) _startPeriod(payer, gateway, r);
         taken = r.reserved < amount ? r.reserved : amount;
         r.reserved -= uint88(taken);
         if (taken != amount && r.room != 0) {

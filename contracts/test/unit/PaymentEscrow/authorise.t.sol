@@ -97,6 +97,14 @@ abstract contract PaymentEscrowAuthorise is Network {
         assertEq(escrow.authorisationOf(payer, gateway).cumulative, 10 ether);
     }
 
+    function test_authorise__more_than_can_exist__is_all_there_is() public {
+        _signedLimit();
+        _authorise(type(uint128).max);
+        (uint256 fromPayer,) = escrow.available(payer, gateway, owner, modelId);
+        assertEq(fromPayer, 100 ether);
+        assertEq(_debitSigned(60 ether), 60 ether);
+    }
+
     function test_authorise__not_by_the_payer_or_for_other_words__reverts() public {
         _signedLimit();
         bytes memory another = _authorisation(gatewayKey, 1 ether, "request");
