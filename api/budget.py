@@ -47,7 +47,7 @@ SETTLE = """
 WITH legs AS (
     SELECT COALESCE(sum(amount), 0) + (SELECT COALESCE(sum(amount), 0) FROM api.check WHERE job_id = %(j)s) AS charged,
            COALESCE(sum(most) FILTER (WHERE state = 'open'), 0)
-           + (SELECT check_reserved FROM api.job WHERE id = %(j)s AND %(s)s::text IS NULL UNION ALL SELECT 0 LIMIT 1) AS held
+           + COALESCE((SELECT check_reserved FROM api.job WHERE id = %(j)s AND %(s)s::text IS NULL), 0) AS held
     FROM api.leg WHERE job_id = %(j)s
 ), before AS (
     SELECT reserved, charged FROM api.job WHERE id = %(j)s

@@ -90,9 +90,9 @@ class Cover:
             streams = [(row["provider"], bytes.fromhex(row["model_id"].removeprefix("0x"))) for row in await cursor.fetchall()]
             row = await (await connection.execute("SELECT authorised FROM api.payer WHERE address = %s", (payer,))).fetchone()
         signed_for = 0 if row is None else int(row["authorised"])
-        await self.budget.set_credit(payer, *await asyncio.to_thread(self._credit, payer, streams, signed_for))
+        await self.budget.set_credit(payer, *await asyncio.to_thread(self.credit_of, payer, streams, signed_for))
 
-    def _credit(self, payer: str, streams: list[tuple[str, bytes]], signed_for: int) -> tuple[int, int]:
+    def credit_of(self, payer: str, streams: list[tuple[str, bytes]], signed_for: int) -> tuple[int, int]:
         """What the gateway may take in all, and what of it was taken. ``signed_for``: by a payer that signs its requests."""
         asked = [(payer, self.account.address, UNKNOWN_PROVIDER, model_id, signed_for) for model_id in self._model_ids()]
         free = [self.chain.call("PaymentEscrow", "availableWith", *stream)[0] for stream in asked]

@@ -4,17 +4,16 @@ import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
 from api import ApiError, BadRequest, NoCredit, NoRoute
 from api.completions import while_connected
 from api.cover import Cover
-from api.idempotency import Idempotency, Kept, Slot
+from api.idempotency import Idempotency, Kept
 from api.jobs import BEGIN_TRIES, Job, Jobs
 from api.keys import ApiKey
 from api.limits import RateLimits
@@ -24,7 +23,7 @@ from api.reading import Reading
 from api.routing import Wish
 from api.schema import EmbeddingRequest
 from api.text import TextModel
-from protocol.encoder import Encoder, frames
+from protocol.encoder import frames
 
 Vector = NDArray[np.float32]
 MOST_TOKENS = 16_384
@@ -58,22 +57,18 @@ class Embeddings:
             if isinstance(found, Kept):
                 return Response(found.body, media_type=found.media, headers={**left, "idempotent-replayed": "true"})
             slot = found
-        return await self._once(slot, lambda: while_connected(http, self.embed(key, model, request)), left)
-
-    async def _once(self, slot: Slot | None, work: Callable[[], Awaitable[dict[str, Any]]], headers: dict[str, str]) -> Response:
-        """The answer, kept for retries where the client named its request."""
         try:
-            answer = JSONResponse(await work(), headers=headers)
+            body = await while_connected(http, self.embed(key, model, request))
             if slot:
-                await slot.keep("application/json", bytes(answer.body))
-            return answer
+                await slot.keep("application/json", body)
+            return Response(body, media_type="application/json", headers=left)
         except BaseException:
             if slot:
                 await asyncio.shield(slot.forget())
             raise
 
-    async def embed(self, key: ApiKey, model: TextModel, request: EmbeddingRequest) -> dict[str, Any]:
-        """OpenAI's answer, with what it cost and the receipts beside. Raises ApiError."""
+    async def embed(self, key: ApiKey, model: TextModel, request: EmbeddingRequest) -> bytes:
+        """OpenAI's answer as JSON, with what it cost and the receipts beside. Raises ApiError."""
         assert model.encoder is not None
         if request.dimensions not in (None, size := model.encoder.dimensions):
             raise BadRequest(f"{model.name} makes vectors of {size} numbers, not of {request.dimensions}; leave 'dimensions' out", "dimensions")
@@ -83,16 +78,8 @@ class Embeddings:
         except NoCredit:
             await self.cover.refresh_credit(key.payer)
             job, rows = await self._read(key, model, texts, request.provider.to_wish())
-        in_base64 = request.encoding_format == "base64"
-        data = [_in_base64(vector) if in_base64 else vector.tolist() for vector in _vectors(model.encoder, texts, rows)]
-        count = sum(map(len, texts))
-        return {
-            "object": "list",
-            "model": model.name,
-            "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(data)],
-            "usage": {"prompt_tokens": count, "total_tokens": count},
-            "function_network": job.extra(),
-        }
+        # Many vectors are a second of work.
+        return await asyncio.to_thread(_laid_out, job, texts, rows, request.encoding_format == "base64")
 
     async def _read(self, key: ApiKey, model: TextModel, texts: list[list[int]], wish: Wish) -> tuple[Job, Vector]:
         """The job, settled, and its rows out. What fails is tried once more, at another stage. Raises ApiError."""
@@ -129,13 +116,13 @@ def _encode(model: TextModel, texts: list[str]) -> list[list[int]]:
     return found
 
 
-def _in_base64(vector: Vector) -> str:
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def _vectors(encoder: Encoder, texts: list[list[int]], rows: Vector) -> list[Vector]:
-    found, at = [], 0
-    for text in texts:
-        found.append(encoder.pool(rows[at : at + len(text)]))
+def _laid_out(job: Job, texts: list[list[int]], rows: Vector, in_base64: bool) -> bytes:
+    assert job.model.encoder is not None
+    count, data, at = sum(map(len, texts)), [], 0
+    for index, text in enumerate(texts):
+        vector = job.model.encoder.pool(rows[at : at + len(text)])
+        told = base64.b64encode(vector.astype("<f4").tobytes()).decode() if in_base64 else vector.tolist()
+        data.append({"object": "embedding", "index": index, "embedding": told})
         at += len(text)
-    return found
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return msgspec.json.encode({"object": "list", "model": job.model.name, "data": data, "usage": usage, "function_network": job.extra()})

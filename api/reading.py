@@ -20,6 +20,7 @@ class Reading(Pipeline):
 
     rows: list[bytes] = field(default_factory=list)
     """As they were sent: what the stage signs for."""
+    _root: bytes | None = None
 
     async def read(self, frames: list[list[int]]) -> NDArray[np.float32]:
         """Send frames of token ids, which hold the prompt; the rows out, [n, hidden]. Raises StageFailed."""
@@ -32,7 +33,8 @@ class Reading(Pipeline):
             raise StageFailed(self.legs[0].provider, f"no rows came within {FIRST_TOKEN_SECONDS} s") from None
         except (StageUnavailable, StageRefused, ValueError) as error:
             raise StageFailed(self.legs[0].provider, str(error)) from error
-        return self._numbers()
+        self._root = await asyncio.to_thread(self._hashed)
+        return await asyncio.to_thread(self._numbers)
 
     async def _send(self, tokens: list[int]) -> None:
         payload = b"".join(map(token_payload, tokens))
@@ -71,8 +73,11 @@ class Reading(Pipeline):
 
     @property
     def earned(self) -> bool:
-        return len(self.rows) == len(self.spec.prompt)
+        return self._root is not None
 
     def rows_root(self) -> bytes | None:
+        return self._root
+
+    def _hashed(self) -> bytes:
         boundary = self.spec.layers.end
         return row_tree_root([row_leaf(self._salt, boundary, at, self._dtype, row) for at, row in enumerate(self.rows)])

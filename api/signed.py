@@ -5,6 +5,7 @@ and the money for it: where the payer requires signatures on chain, the escrow l
 request answered again, which is the same answer.
 """
 
+import asyncio
 import base64
 import binascii
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from eth_utils import to_checksum_address
 from fastapi import Request
 from psycopg.types.json import Jsonb
 
-from api import WrongKey
+from api import NoCredit, WrongKey
 from api.cover import Cover
 from api.keys import ApiKey
 from protocol import BadSignature
@@ -26,6 +27,7 @@ from protocol.typed import Signed
 
 SCHEME = "wallet "
 MOST_BYTES = 2_000
+EVERYTHING = 2**128 - 1
 
 
 @dataclass
@@ -61,7 +63,13 @@ class SignedRequests:
         return ApiKey(f"wallet-{payer}", payer, None, authorisation=newest, request_name=name)
 
     async def _note(self, payer: str, given: Authorisation, signed: Signed) -> Signed:
-        """Keep the greatest that the payer has signed for, and read what that lets this gateway take; that authorisation."""
+        """Keep the greatest that the payer has signed for, and read what that lets this gateway take; that authorisation. Raises NoCredit."""
+        async with self.pool.connection() as connection:
+            known = await (await connection.execute("SELECT FROM api.payer WHERE address = %s", (payer,))).fetchone()
+        # Wallets cost nothing: only of those that have deposited something anything is written down.
+        if known is None and not (await asyncio.to_thread(self.cover.credit_of, payer, [], EVERYTHING))[0]:
+            words = f"{payer} has nothing deposited for this gateway, {self.gateway}; deposit FUNC and set a limit (`funcnet wallet pay`)"
+            raise NoCredit(words, code="insufficient_credit")
         async with self.pool.connection() as connection:
             await connection.execute("INSERT INTO api.payer (address) VALUES (%s) ON CONFLICT DO NOTHING", (payer,))
             own = "INSERT INTO api.key (id, name, payer) VALUES (%s, 'wallet', %s) ON CONFLICT DO NOTHING"

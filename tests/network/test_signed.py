@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import psycopg
 import pytest
 import requests
 
@@ -160,3 +161,16 @@ def test_bearer_key__of_a_payer_that_requires_signatures__spends_nothing_that_it
     with pytest.raises(openai.APIStatusError) as caught:
         ask(openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=key, max_retries=0))
     assert (caught.value.status_code, caught.value.code) == (402, "insufficient_credit")
+
+
+def test_signed__by_a_wallet_that_has_deposited_nothing__is_refused_and_leaves_no_trace(network: Network, tmp_path: Path) -> None:
+    stranger = network.wallet("penniless").account()
+    wallet = SigningWallet(stranger, network.address("gateway"), network.deployment_file, MOST, tmp_path / "book")
+    with (
+        FunctionNetwork(base_url=f"{network.gateway_url}/v1", deployment=network.deployment_file, wallet=wallet) as client,
+        pytest.raises(openai.APIStatusError, match="funcnet wallet pay") as caught,
+    ):
+        ask(client)
+    assert caught.value.status_code == 402
+    with psycopg.connect(network.database_url) as connection:
+        assert connection.execute("SELECT FROM api.payer WHERE address = %s", (stranger.address,)).fetchone() is None
