@@ -8,8 +8,8 @@
 Checked is what one can check without a replay: that each stage's operator signed for it, that its tokens at its prices give its amount, that the
 amounts are the cost, that the stages cover the model without a gap, that each countersigned the rows of the one before, and that none counts more
 tokens than came. With ``rpc_url`` the operators are compared with the chain. What a stage *computed* is for verifiers: where the request asks for it
-(``extra_body={"provider": {"require_verified": True}}``), the answer has to bring their signed word on every stage; `funcnet verify --replay` does it
-by hand.
+(``extra_body={"provider": {"require_verified": True}}``), the answer has to bring their signed word on every stage; what that cost is the gateway's
+word, within what the request allows. `funcnet verify --replay` does it by hand.
 
 With a ``SigningWallet`` there is no key: the payer signs each request, and the gateway can spend no more of its money than that says.
 """
@@ -61,7 +61,8 @@ class Receipts:
             bound = check_bound(entries)
             receipts = [StageReceipt.from_json(entry["receipt"]["message"]) for entry in entries]
             _require_whole(told, receipts)
-            lines += check_reports(told.get("checks", []), receipts, self.domain, self.chain) if verified else []
+            found = told.get("checks", [])
+            lines += check_reports(found, receipts, self.domain, self.chain) if verified or found else []
         except ReceiptsDoNotHold:
             raise
         except (FuncnetError, KeyError, TypeError, ValueError) as error:
@@ -77,7 +78,8 @@ def _require_whole(told: dict[str, Any], receipts: list[StageReceipt]) -> None:
         )
     if others := {receipt.job_id.hex() for receipt in receipts} - {told["job_id"].removeprefix("0x")}:
         raise ReceiptsDoNotHold(f"a receipt is of job 0x{others.pop()}, not of {told['job_id']}")
-    if (total := sum(receipt.amount for receipt in receipts) + int(told.get("check_cost", 0))) != int(told["cost"]):
+    checks = int(told["check_cost"]) if told.get("checks") else 0
+    if (total := sum(receipt.amount for receipt in receipts) + checks) != int(told["cost"]):
         raise ReceiptsDoNotHold(f"receipts and checks sum to {total} wei, the answer says {told['cost']}")
     if (most := max(receipt.completion_tokens for receipt in receipts)) > len(told["token_ids"]):
         raise ReceiptsDoNotHold(f"a receipt counts {most} tokens, {len(told['token_ids'])} came")

@@ -23,11 +23,7 @@ class EncoderExecutor(StageExecutor):
     """All layers of an encoder. Rows in are token ids; rows out the last layer's, one for each."""
 
     def __init__(self, stage: LoadedStage, encoder: Encoder) -> None:
-        self.stage, self.texts, self.packed, self._slabs = stage, encoder, True, {}
-
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        return self.texts
+        self.stage, self.encoder, self.texts, self.packed, self._slabs = stage, encoder, encoder, True, {}
 
     def open_session(self, rows: int = 0, apart: bool = False) -> SessionState:
         """Counts rows; an encoder looks at no earlier ones."""
@@ -49,7 +45,7 @@ class EncoderExecutor(StageExecutor):
         texts: list[torch.Tensor] = []
         counts: list[int] = []
         for session, rows in work:
-            cuts = self.encoder.starts(rows.tolist())[1:]
+            cuts = self.texts.starts(rows.tolist())[1:]
             texts += rows.tensor_split(cuts)
             counts.append(len(cuts) + 1)
             session.cache.rows += len(rows)

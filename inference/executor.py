@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -64,9 +64,9 @@ class StageExecutor:
     inputs) is computed and thrown away instead of being applied twice.
     """
 
-    encoder: ClassVar[Encoder | None] = None
-    """How texts are cut, where the model makes vectors of them."""
     stage: LoadedStage
+    encoder: Encoder | None = field(default=None, init=False)
+    """How texts are cut, where the model makes vectors of them."""
     packed: bool = field(default=False, init=False)
     """Whether steps of several sessions run in one pass, as ``pack`` has found possible."""
     _slabs: dict[int, Slab] = field(default_factory=dict, init=False)

@@ -63,7 +63,7 @@ def test_encoder__of_an_unknown_kind__is_refused_with_the_reason(tmp_path: Path)
         encoder_of(tmp_path)
 
 
-@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("kernel", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_replay__of_honest_work_on_other_texts__passes__and_of_rounded_weights_does_not(encoder_dir: Path, kernel: str) -> None:
     (tolerance,) = (entry for entry in read_tolerances(encoder_dir) if entry.precision == "float32")
     replayer = StageReplayer.load(encoder_dir, WHOLE, ExecutionClass.parse(f"float32/{kernel}"))
@@ -88,6 +88,7 @@ def test_replay__of_honest_work_on_other_texts__passes__and_of_rounded_weights_d
     assert verdicts(cheat) == [Verdict.FAIL] * 6
 
 
+@pytest.mark.slow
 def test_calibrate__in_bfloat16__tells_int8_weights_from_honest_rounding(encoder_dir: Path) -> None:
     (tolerance,) = calibrate(encoder_dir, [WHOLE], "bfloat16", 24)
     replayer = StageReplayer.load(encoder_dir, WHOLE, ExecutionClass.parse("bfloat16/sdpa"))

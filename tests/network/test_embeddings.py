@@ -75,6 +75,7 @@ def test_embeddings__asked_in_each_form__are_the_same(network: Network, client: 
     assert decoded == pytest.approx(expected[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_embeddings__many_texts_over_several_frames__are_each_as_alone(client: openai.OpenAI, encoder: str, expected: np.ndarray[Any, Any]) -> None:
     found = vectors(embed(client, encoder, TEXTS * 6))
     assert found == pytest.approx(np.concatenate([expected] * 6), abs=1e-5)
@@ -138,6 +139,7 @@ def test_retry__with_the_same_name__is_answered_once_and_paid_once(network: Netw
     assert (int(credits["spent"]), int(credits["reserved"])) == (int(first.json()["function_network"]["cost"]), 0)
 
 
+@pytest.mark.slow
 def test_provider__that_dies__is_told_and_nothing_is_billed(network: Network, encoder: str) -> None:
     key = payer_of_its_own(network, "vectors-in-vain")
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=key, max_retries=0, timeout=120)

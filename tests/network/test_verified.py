@@ -78,6 +78,8 @@ def test_client__answer_without_reports__is_not_given_out(network: Network, chec
     key = bytes(network.wallet("payer").account().key)
     outsider = {"message": others.to_json(), "signature": "0x" + others.sign(network.chain.receipts_domain, key).hex()}
     failed = CheckReport.from_json({**report["message"], "verdict": 3})
+    with pytest.raises(ReceiptsDoNotHold, match="receipts and checks sum to"):
+        checked.receipts.check({**told, "checks": []})
     for wrong, words in (
         ([], "no verifier says"),
         ([{"report": forged}], "not a valid report"),

@@ -47,6 +47,7 @@ def test_narrowest__several_cuts__the_finest_that_covers() -> None:
     assert narrowest(sorted(ranges)) == [LayerRange(0, 10), LayerRange(10, 20), LayerRange(20, 30)]
 
 
+@pytest.mark.slow
 def test_reproduces__the_table_of_an_encoder__yes__and_a_tighter_one_no(encoder_dir: Path) -> None:
     entries = read_tolerances(encoder_dir)
     replayer = Replayer(encoder_dir, entries)
