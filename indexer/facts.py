@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "slash": ("account", "block", "log"),
     "deposit": ("payer",),
     "limit": ("payer", "gateway"),
+    "authorisation": ("payer", "gateway"),
     "bond": ("gateway",),
     "allocation": ("gateway", "provider"),
     "stream": ("payer", "gateway", "provider", "modelId"),

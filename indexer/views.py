@@ -83,6 +83,7 @@ VIEWS = (
     View("stake", "Staking", "poolOf", ("account",), _same("delegated")),
     View("deposit", "PaymentEscrow", "depositOf", ("payer",), _same("balance", "thawing")),
     View("limit", "PaymentEscrow", "limitOf", ("payer", "gateway"), _same(*LIMIT)),
+    View("authorisation", "PaymentEscrow", "authorisationOf", ("payer", "gateway"), _same("required", "cumulative", "taken")),
     View("bond", "PaymentEscrow", "bondOf", ("gateway",), _same("balance", "allocated", "thawing")),
     View("allocation", "PaymentEscrow", "allocationOf", ("gateway", "provider"), {"": "amount"}),
     View("stream", "Settlement", "redeemedOf", STREAM, {"": "redeemed"}),

@@ -41,6 +41,16 @@ def _limit(e: Args, place: Place, limit: Value, deposit: Value) -> None:
     deposit["balance"] = e["balance"]
 
 
+@on("PaymentEscrow.SignaturesRequired", authorisation="payer gateway")
+def _signatures(e: Args, _: Place, authorisation: Value) -> None:
+    authorisation.update({"cumulative": "0", "taken": "0"} | authorisation | {"required": e["required"]})
+
+
+@on("PaymentEscrow.Authorised", authorisation="payer gateway")
+def _authorised(e: Args, _: Place, authorisation: Value) -> None:
+    authorisation.update({"required": False, "taken": "0"} | authorisation | {"cumulative": e["cumulative"]})
+
+
 @on("PaymentEscrow.LimitRevoked", limit="payer gateway")
 def _revoked(e: Args, place: Place, limit: Value) -> None:
     limit["revokedAt"], limit["endsAt"] = place.timestamp, e["endsAt"]
@@ -87,8 +97,14 @@ def _debited(e: Args, _: Place, bond: Value, allocation: Value, network: Value) 
     add(network, "bonded", -int(e["amount"]))
 
 
-@on("Settlement.VoucherRedeemed", bond="redemption.gateway", limit="payer redemption.gateway", deposit="payer")
-def _charged(e: Args, _: Place, bond: Value, limit: Value, deposit: Value) -> None:
+@on(
+    "Settlement.VoucherRedeemed",
+    bond="redemption.gateway",
+    limit="payer redemption.gateway",
+    deposit="payer",
+    authorisation="payer redemption.gateway",
+)
+def _charged(e: Args, _: Place, bond: Value, limit: Value, deposit: Value, authorisation: Value) -> None:
     """As PaymentEscrow takes it: from the reserve, then from the payer's balance as far as there is room."""
     wanted = int(e["redemption"]["delta"]) - int(bond.pop("debited", "0"))
     if not wanted:
@@ -98,6 +114,8 @@ def _charged(e: Args, _: Place, bond: Value, limit: Value, deposit: Value) -> No
     add(limit, "reserved", -taken)
     add(limit, "room", -more)
     add(deposit, "balance", -more)
+    if authorisation.get("required"):
+        add(authorisation, "taken", wanted)
 
 
 @on("Settlement.VoucherRedeemed", stream="payer redemption.gateway provider modelId", held="provider modelId", network="")

@@ -125,6 +125,17 @@ def test_redemption__takes_the_reserve_then_the_balance_and_leaves_the_bond_its_
     assert "debited" not in current[FactKey("bond", B)]
 
 
+def test_authorisation__where_signatures_are_required__counts_what_the_payer_gave() -> None:
+    required = event("PaymentEscrow.SignaturesRequired", {"payer": A, "gateway": B, "required": True})
+    signed = event("PaymentEscrow.Authorised", {"payer": A, "gateway": B, "cumulative": "70"})
+    key = FactKey("authorisation", f"{A}/{B}")
+    found = fold(required, limited(), signed, redeemed(50)).current[key]
+    assert (found["required"], found["cumulative"], found["taken"]) == (True, "70", "50")
+    found = fold(limited(), signed, redeemed(50)).current[key]
+    assert (found["required"], found["cumulative"], found["taken"]) == (False, "70", "0")
+    assert key not in fold(limited(), redeemed(50)).written
+
+
 def test_limit__reserve_of_a_later_period__begins_that_period_and_taken_back_does_not() -> None:
     taken = event("PaymentEscrow.ReserveTaken", {"payer": A, "gateway": B, "reserved": "100", "balance": "0"}, 9)
     key = FactKey("limit", f"{A}/{B}")

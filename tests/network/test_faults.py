@@ -91,7 +91,7 @@ def wait_served_by(network: Network, client: openai.OpenAI, name: str) -> None:
 
 
 def conserved(network: Network) -> None:
-    """Every voucher stream is the sum of its receipts, nothing stays reserved, and what keys spent is what jobs were charged."""
+    """Every voucher stream is the sum of its receipts, or of checks, nothing stays reserved, and what keys spent is what jobs were charged."""
     with psycopg.connect(network.database_url) as connection:
 
         def one(sql: str) -> Any:
@@ -102,7 +102,8 @@ def conserved(network: Network) -> None:
         network.wait(lambda: one("SELECT count(*) FROM api.leg WHERE state IN ('open', 'asked')") == 0, 60, "an end for every leg")
         network.wait(lambda: one("SELECT sum(reserved) FROM api.key") == 0, 30, "the release of every reservation")
         issued = one("SELECT COALESCE(sum(cumulative), 0) FROM api.voucher")
-        assert issued == one("SELECT COALESCE(sum(amount), 0) FROM api.leg WHERE state = 'closed'")
+        checks = one("SELECT COALESCE(sum(amount), 0) FROM api.check")
+        assert issued == checks + one("SELECT COALESCE(sum(amount), 0) FROM api.leg WHERE state = 'closed'")
         assert issued == one("SELECT sum(spent) FROM api.key")
         assert issued == one("SELECT sum(issued) FROM api.payer")
         assert issued == one("SELECT sum(charged) FROM api.job")

@@ -24,7 +24,7 @@ from inference.prompts import Part, prompts
 from protocol.manifest import Manifest, ModelShelf
 from protocol.receipts import Checkpoint, SessionOffer, StageReceipt, execution_class_id
 from protocol.sampling import SamplingParameters
-from protocol.typed import ZERO32
+from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from protocol.vectors import counted
 from tests.adversaries.compute import COMPUTE, cancelling_rows
@@ -72,6 +72,7 @@ class Served(EvidenceClient):
         dispute_id: int,
         commitment: bytes = ZERO32,
         place: Placing = nowhere,
+        order: Signed | None = None,
     ) -> Evidence:
         if number not in self.parts:
             raise EvidenceMissing("nobody there")
