@@ -87,9 +87,10 @@ class Embeddings:
         for _ in range(BEGIN_TRIES):
             job = await self.jobs.start_reading(key, model, [token for text in texts for token in text], wish)
             assert isinstance(job.pipeline, Reading)
+            assert model.encoder is not None
             ok = False
             try:
-                rows = await job.pipeline.read(frames(texts))
+                rows = await job.pipeline.read(frames(texts), model.encoder.dimensions)
                 ok = True
             except StageFailed as error:
                 refusal = self.jobs.broken_off(job, error)

@@ -22,19 +22,20 @@ class Reading(Pipeline):
     """As they were sent: what the stage signs for."""
     _root: bytes | None = None
 
-    async def read(self, frames: list[list[int]]) -> NDArray[np.float32]:
-        """Send frames of token ids, which hold the prompt; the rows out, [n, hidden]. Raises StageFailed."""
+    async def read(self, frames: list[list[int]], width: int) -> NDArray[np.float32]:
+        """Send frames of token ids, which hold the prompt; the rows out, [n, width]. Raises StageFailed."""
         try:
             async with asyncio.timeout(FIRST_TOKEN_SECONDS):
                 for frame in frames:
                     await self._send(frame)
                 await self._take()
+            numbers = await asyncio.to_thread(self._numbers, width)
         except TimeoutError:
             raise StageFailed(self.legs[0].provider, f"no rows came within {FIRST_TOKEN_SECONDS} s") from None
         except (StageUnavailable, StageRefused, ValueError) as error:
             raise StageFailed(self.legs[0].provider, str(error)) from error
         self._root = await asyncio.to_thread(self._hashed)
-        return await asyncio.to_thread(self._numbers)
+        return numbers
 
     async def _send(self, tokens: list[int]) -> None:
         payload = b"".join(map(token_payload, tokens))
@@ -56,16 +57,16 @@ class Reading(Pipeline):
                 return
         raise ValueError("the stage ended its stream")
 
-    def _numbers(self) -> NDArray[np.float32]:
-        """The rows without the mark that a last stage puts behind each. Raises StageFailed where they are no finite numbers."""
+    def _numbers(self, width: int) -> NDArray[np.float32]:
+        """The rows without the mark that a last stage puts behind each. Raises ValueError where they are not so many finite numbers each."""
         raw = b"".join(row[:-TOKEN_BYTES] for row in self.rows)
         if self._dtype == "bfloat16":  # the upper half of a float32
             numbers = (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
         else:
             numbers = np.frombuffer(raw, dtype="<f4")
         if not np.isfinite(numbers).all():
-            raise StageFailed(self.legs[0].provider, "its rows are not all finite numbers")
-        return numbers.reshape(len(self.rows), -1)
+            raise ValueError("rows are not all finite numbers")
+        return numbers.reshape(len(self.rows), width)
 
     @property
     def _dtype(self) -> str:
