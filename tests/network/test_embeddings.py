@@ -13,7 +13,6 @@ from transformers import AutoModel, AutoTokenizer
 
 from funcnet.client import FunctionNetwork
 from funcnet.network import Network
-from protocol.disputes import Status
 from tests.network.asking import ENCODER_PRICE, MODEL, ask, extra, job_once, payer_of_its_own, receipts_of, serve_encoder, wait_for_sellers
 
 TEXTS = ["A cat sits on the mat.", "There is a cat on a rug.", "Interest rates rose again on Monday.", "x " * 120]
@@ -161,28 +160,3 @@ def test_provider__that_dies__is_told_and_nothing_is_billed(network: Network, en
             return False
 
     network.wait(served, 60, "vectors of the provider that is back")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_provider__that_rounds_its_weights__is_found_and_loses_on_chain(network: Network, client: openai.OpenAI, encoder: str) -> None:
-    cheat = network.address("embedder")
-    network.restart_provider("embedder", adversary="int4-weights")
-    wait_for_sellers(network, encoder)
-
-    def refusal() -> openai.APIStatusError | None:
-        try:
-            embed(client, encoder, extra_body={"provider": {"require_verified": True}})
-        except openai.APIStatusError as error:
-            return error if error.status_code == 502 else None
-        raise AssertionError("a lie was given out as verified")
-
-    error = network.wait(refusal, 60, "an answer by the cheat")
-    assert (error.body["code"], cheat in str(error)) == ("verification_failed", True)
-
-    def guilty() -> bool:
-        found = network.indexed(f"/v1/disputes?provider={cheat}")["data"]
-        return any(dispute["status"] == Status.GUILTY for dispute in found)
-
-    network.wait(guilty, 240, "the slash of the cheat")
-    assert not network.chain.call("ProviderRegistry", "isServing", cheat)

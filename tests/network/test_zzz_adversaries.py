@@ -7,6 +7,7 @@
 import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -19,7 +20,7 @@ from protocol.chain import struct_values
 from protocol.disputes import Status
 from protocol.receipts import StageReceipt
 from protocol.units import FUNC
-from tests.network.asking import ask, extra
+from tests.network.asking import ask, extra, serve_encoder, wait_for_sellers
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +191,26 @@ def test_lie__where_checks_are_asked_for__is_told_before_the_answer_is_final__an
     network.wait(guilty, VERDICT_SECONDS, "the slash of the cheat")
     network.restart_provider("spare")
     come_back(network, "spare")
+
+
+@pytest.mark.timeout(400)
+def test_encoder__with_rounded_weights__is_told_before_the_answer_and_loses_on_chain(network: Network, encoder_dir: Path) -> None:
+    encoder, cheat = serve_encoder(network, encoder_dir), network.address("embedder")
+    network.restart_provider("embedder", adversary="int4-weights")
+    wait_for_sellers(network, encoder)
+    client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=120)
+
+    def refusal() -> openai.APIStatusError | None:
+        try:
+            client.embeddings.create(model=encoder, input="A cat sits on the mat.", extra_body={"provider": {"require_verified": True}})
+        except openai.APIStatusError as error:
+            return error if error.status_code == 502 else None
+        raise AssertionError("a lie was given out as verified")
+
+    error = network.wait(refusal, 60, "an answer by the cheat")
+    assert (error.body["code"], cheat in str(error)) == ("verification_failed", True)
+    network.wait(lambda: any(d["provider"] == cheat and d["status"] == Status.GUILTY for d in _disputes(network)), VERDICT_SECONDS, "its slash")
+    assert not network.chain.call("ProviderRegistry", "isServing", cheat)
 
 
 def _disputes(network: Network) -> list[dict[str, Any]]:
