@@ -111,6 +111,7 @@ class Store:
         database raises."""
         try:
             with self.connection.transaction():
+                self._lock()
                 if keep is not None:
                     self._undo(keep)
                 self._insert(batch)
@@ -119,6 +120,10 @@ class Store:
         except BaseException:
             self.remembered = {}
             raise
+
+    def _lock(self) -> None:
+        """Let nobody else write or rewind until this transaction's end: what they commit in between would be undone in part."""
+        self.connection.execute("SELECT FROM indexer.cursor FOR UPDATE")
 
     def _undo(self, keep: int) -> None:
         self.remembered = {}
@@ -206,6 +211,7 @@ class Store:
     def rewind(self, to: int) -> Cursor:
         """Undo all blocks above the newest that is kept at or below ``to``, and go on from there. Raises IndexerError where none is."""
         with self.connection.transaction():
+            self._lock()
             cursor = self.cursor()
             if cursor is None:
                 raise IndexerError("nothing is indexed yet; there is nothing to undo")
