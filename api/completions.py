@@ -63,12 +63,10 @@ class Completions:
     async def _answer(self, http: Request, request: schema.SamplingRequest, key: ApiKey) -> Response:
         model = self.models.named(request.model, key.models)
         shape, prompt = _laid_out_as(request, model)
-        left, slot = await self.limits.take(key.id, key.requests_per_minute), None
-        if (name := http.headers.get("idempotency-key") or key.request_name) is not None:
-            found = await self.idempotency.begin(key.id, name, http.url.path.encode() + await http.body())
-            if isinstance(found, Kept):
-                return Response(found.body, media_type=found.media, headers={**left, "idempotent-replayed": "true"})
-            slot = found
+        left = await self.limits.take(key.id, key.requests_per_minute)
+        slot = await self.idempotency.asked(http, key)
+        if isinstance(slot, Kept):
+            return Response(slot.body, media_type=slot.media, headers={**left, "idempotent-replayed": "true"})
         try:
             # Of a long conversation the template and the tokenizer make seconds of work.
             begun = await while_connected(http, self._begin_all(key, model, await asyncio.to_thread(prompt), request))

@@ -51,12 +51,10 @@ class Embeddings:
 
     async def _answer(self, http: Request, request: EmbeddingRequest, key: ApiKey) -> Response:
         model = self.models.encoder_named(request.model, key.models)
-        left, slot = await self.limits.take(key.id, key.requests_per_minute), None
-        if (name := http.headers.get("idempotency-key") or key.request_name) is not None:
-            found = await self.idempotency.begin(key.id, name, http.url.path.encode() + await http.body())
-            if isinstance(found, Kept):
-                return Response(found.body, media_type=found.media, headers={**left, "idempotent-replayed": "true"})
-            slot = found
+        left = await self.limits.take(key.id, key.requests_per_minute)
+        slot = await self.idempotency.asked(http, key)
+        if isinstance(slot, Kept):
+            return Response(slot.body, media_type=slot.media, headers={**left, "idempotent-replayed": "true"})
         try:
             body = await while_connected(http, self.embed(key, model, request))
             if slot:

@@ -4,7 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fastapi import Request
+
 from api import BadRequest, Conflict
+from api.keys import ApiKey
 from protocol.database import AsyncPool
 
 LONGEST_NAME = 255
@@ -47,6 +50,11 @@ class Idempotency:
     """In PostgreSQL, so that any gateway gives the same answer."""
 
     pool: AsyncPool
+
+    async def asked(self, http: Request, key: ApiKey) -> Kept | Slot | None:
+        """``begin`` for a request that its client named, or its payer signed; None for any other. Raises BadRequest or Conflict."""
+        name = http.headers.get("idempotency-key", key.request_name)
+        return None if name is None else await self.begin(key.id, name, http.url.path.encode() + await http.body())
 
     async def begin(self, key_id: str, name: str, request: bytes) -> Kept | Slot:
         """Note a request that runs now; the answer of one that ran before. Raises Conflict where the same name stands for another request, or for one

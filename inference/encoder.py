@@ -9,7 +9,7 @@ from torch import nn
 
 from inference import CutError, LoadError
 from inference.executor import SessionState, StageCache, StageExecutor, StageOutput, passes
-from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_to_integers
+from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears
 from inference.weights import check_tensors
 from protocol.encoder import Encoder
 from protocol.manifest import Manifest
@@ -88,8 +88,7 @@ def load_encoder(
         check_tensors(folder, manifest, keys)
     model.eval().requires_grad_(False)
     if int8:
-        for linear in (module for module in blocks.modules() if isinstance(module, nn.Linear)):
-            linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
+        round_linears(blocks)
     return LoadedStage(model, model, blocks, layers, True, True, keys)
 
 

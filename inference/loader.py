@@ -5,6 +5,7 @@ only what is left: it knows how to fuse experts and rename keys for each archite
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ def round_to_integers(values: torch.Tensor, bits: int) -> torch.Tensor:
     return (torch.round(values.float() / scale) * scale).to(values.dtype)
 
 
+def round_linears(blocks: Iterable[nn.Module]) -> None:
+    """Round the linear weights of these layers to int8, for good."""
+    for linear in (module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)):
+        linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
+
+
 def read_config(folder: Path) -> transformers.PretrainedConfig:
     """The model's configuration. Raises LoadError where the folder holds none."""
     if not (folder / "config.json").is_file():
@@ -126,9 +133,7 @@ def load_stage(
     decoder, blocks, _ = _find_blocks(model)
     model.eval().requires_grad_(False)
     if int8:
-        for index in range(layers.first, layers.end):
-            for linear in (module for module in blocks[index].modules() if isinstance(module, nn.Linear)):
-                linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
+        round_linears(blocks[index] for index in range(layers.first, layers.end))
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
 
 

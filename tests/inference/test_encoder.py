@@ -13,7 +13,7 @@ from inference.calibrate import calibrate, read_tolerances, write_tolerances
 from inference.classes import ExecutionClass, to_float32
 from inference.compare import Verdict, findings, judge
 from inference.encoder import encoder_of, load_encoder, open_stage
-from inference.loader import round_to_integers
+from inference.loader import round_linears
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
 from protocol.manifest import Manifest
@@ -70,9 +70,7 @@ def test_replay__of_honest_work_on_other_texts__passes__and_of_rounded_weights_d
     honest, cheat = (open_stage(encoder_dir, WHOLE, torch.float32, attention=kernel) for _ in range(2))
     tokenizer: Any = AutoTokenizer.from_pretrained(encoder_dir, local_files_only=True)
     texts = [tokenizer(text, truncation=True, max_length=256)["input_ids"] for text in prompts(Part.HELD_OUT, 12)]
-    for block in cheat.stage.blocks:
-        for linear in (module for module in block.modules() if isinstance(module, torch.nn.Linear)):
-            linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
+    round_linears(cheat.stage.blocks)
 
     def verdicts(executor: Any) -> list[Verdict]:
         found = []
