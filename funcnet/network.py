@@ -488,7 +488,7 @@ class Network:
         while not (answer := happened()):
             for name, process in self.supervisor.processes.items():
                 if process.poll() is not None:
-                    raise FuncnetError(f"{name} ended while waiting for {what}:\n{self.supervisor.tail(name)}")
+                    raise FuncnetError(f"{name} ended with {process.returncode} while waiting for {what}:\n{self.supervisor.tail(name)}")
             if time.monotonic() > deadline:
                 raise FuncnetError(f"{what} did not happen within {seconds:.0f} s; the logs are in {self.supervisor.logs}")
             time.sleep(0.3)

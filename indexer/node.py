@@ -13,6 +13,7 @@ import urllib3
 from eth_hash.auto import keccak
 
 from indexer import NodeFault, Refused
+from protocol.messages import Message
 
 Call = tuple[str, list[Any], Any]
 """A method, its parameters, and the type of its result."""
@@ -22,7 +23,7 @@ REST_SECONDS, LONGEST_REST_SECONDS = 0.5, 30.0
 LAST_SEQUENCE = "0x" + keccak(b"lastSequence()")[:4].hex()
 
 
-class Header(msgspec.Struct, frozen=True, rename="camel"):
+class Header(Message, frozen=True, rename="camel"):
     """A block as far as it tells a reorg. ``timestamp``: Unix seconds."""
 
     number: int
@@ -31,7 +32,7 @@ class Header(msgspec.Struct, frozen=True, rename="camel"):
     timestamp: int
 
 
-class _Header(msgspec.Struct, rename="camel"):
+class _Header(Message, frozen=True, rename="camel"):
     number: str
     hash: str
     parent_hash: str
@@ -41,7 +42,7 @@ class _Header(msgspec.Struct, rename="camel"):
         return Header(int(self.number, 16), self.hash, self.parent_hash, int(self.timestamp, 16))
 
 
-class Log(msgspec.Struct, rename="camel"):
+class Log(Message, frozen=True, rename="camel"):
     """A log as a node gives it, numbers as 0x hex. ``block_timestamp`` is there with newer nodes."""
 
     address: str
@@ -55,12 +56,12 @@ class Log(msgspec.Struct, rename="camel"):
     removed: bool = False
 
 
-class _Fault(msgspec.Struct):
+class _Fault(Message, frozen=True):
     message: str
     code: int = 0
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Message, frozen=True):
     id: int | None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: _Fault | None = None

@@ -13,17 +13,19 @@ import numpy as np
 from eth_hash.auto import keccak
 from numpy.typing import NDArray
 
+from protocol.messages import Message
+
 Logits = NDArray[np.float32]
 
 
-class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprobs(Message, frozen=True, array_like=True):
     """Natural logarithms of the model's own probabilities, before penalties, bias and temperature: the token's, and the likeliest ones' by id."""
 
     chosen: float
     top: list[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)], float]]
 
 
-class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
+class SamplingParameters(Message, frozen=True, kw_only=True):
     """Pinned for a session. ``top_k`` 0 and ``top_p`` 1 mean off; presence and frequency penalty as in the OpenAI API, of the answer's tokens;
     ``repetition_penalty`` as in transformers, of the prompt's and the answer's; ``schema``: a JSON schema or a
     Lark grammar that the answer has to fit, or empty."""
@@ -35,9 +37,9 @@ class SamplingParameters(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    logit_bias: dict[int, float] = {}
+    logit_bias: dict[int, float] = msgspec.field(default_factory=dict)
     seed: int = 0
-    stop_tokens: list[int] = []
+    stop_tokens: list[int] = msgspec.field(default_factory=list)
     schema: str = ""
 
     def digest(self) -> bytes:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_type_hints
 
-import msgspec
 from eth_account import Account
 from eth_hash.auto import keccak
 
 from protocol import BadSignature
+from protocol.messages import Message
 
 Addr = Annotated[str, "address"]
 Bytes32 = Annotated[bytes, "bytes32"]
@@ -145,7 +145,7 @@ def _word(kind: str, value: Any) -> bytes:
     return raw.rjust(32, b"\0")
 
 
-class Signed(msgspec.Struct, frozen=True):
+class Signed(Message, frozen=True):
     """A structure's JSON form with its signature as 0x hex."""
 
     message: dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from eth_hash.auto import keccak
 
+from protocol.messages import Message
 from protocol.typed import Signed
 
 SERVICE = "funcnet.Stage"
@@ -68,7 +69,7 @@ class Frame:
         return cls(Kind(kind), session, raw[HEADER_BYTES:], names[dtype], flags, epoch, step, position, rows, hidden)
 
 
-class RouteStop(msgspec.Struct, frozen=True):
+class RouteStop(Message, frozen=True):
     """One stage on a job's route; ``tls_cert_hash`` as 0x hex."""
 
     provider: str
@@ -79,7 +80,7 @@ class RouteStop(msgspec.Struct, frozen=True):
     end_layer: int
 
 
-class OpenRequest(msgspec.Struct, frozen=True):
+class OpenRequest(Message, frozen=True):
     """Opens a session at one stage. ``prompt`` holds all token ids so far, for the first stage and the last; ``logprobs``: how many of the likeliest
     tokens the last one is to name with each token, NO_LOGPROBS for none and no probability either; ``bulk``: work that others may be served before,
     at the stage's share for such work; ``authorisation``: the payer's, where it signs its requests."""
@@ -93,20 +94,20 @@ class OpenRequest(msgspec.Struct, frozen=True):
     authorisation: Signed | None = None
 
 
-class OpenReply(msgspec.Struct, frozen=True):
+class OpenReply(Message, frozen=True):
     """``execution_class``: the class that the stage will run in."""
 
     execution_class: str
 
 
-class AttachRequest(msgspec.Struct, frozen=True):
+class AttachRequest(Message, frozen=True):
     """Names a session: to subscribe to the last stage's tokens, to ask how far it is, to abort it."""
 
     job_id: str
     epoch: int
 
 
-class SessionProgress(msgspec.Struct, frozen=True):
+class SessionProgress(Message, frozen=True):
     """How far a session is. ``rows_in`` from position 0, ``rows_out`` from the session's first position; ``fault``: what broke its link, and
     ``refused`` whether that was what the stage before sent; ``leaving``: the stage takes no more rows and waits to be closed."""
 
@@ -117,11 +118,11 @@ class SessionProgress(msgspec.Struct, frozen=True):
     leaving: bool = False
 
 
-class StatusRequest(msgspec.Struct, frozen=True):
+class StatusRequest(Message, frozen=True):
     """Asks a stage how busy it is."""
 
 
-class StageStatus(msgspec.Struct, frozen=True):
+class StageStatus(Message, frozen=True):
     """``kv_reserved`` of ``kv_bytes``: what the open sessions may come to; ``bulk_percent``: the share of its prices at which it takes bulk work."""
 
     sessions: int
@@ -130,7 +131,7 @@ class StageStatus(msgspec.Struct, frozen=True):
     bulk_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 100
 
 
-class RelinkRequest(msgspec.Struct, frozen=True):
+class RelinkRequest(Message, frozen=True):
     """Puts new neighbours beside a stage. ``epoch`` names the session, ``update`` is a signed RouteUpdate over ``route``."""
 
     job_id: str
@@ -139,7 +140,7 @@ class RelinkRequest(msgspec.Struct, frozen=True):
     route: list[RouteStop]
 
 
-class CloseRequest(msgspec.Struct, frozen=True):
+class CloseRequest(Message, frozen=True):
     """Ends a session; the voucher covers the amount due for ``completion_tokens``. ``upstream``: the last checkpoint of the stage before, as that
     gave it to the gateway with its receipt; the rows in have to be bound to it."""
 
@@ -150,7 +151,7 @@ class CloseRequest(msgspec.Struct, frozen=True):
     upstream: Signed | None = None
 
 
-class CloseReply(msgspec.Struct, frozen=True):
+class CloseReply(Message, frozen=True):
     """The stage's receipt with the checkpoint it names and, where there is a next stage, that one's countersignature."""
 
     receipt: Signed
@@ -158,13 +159,13 @@ class CloseReply(msgspec.Struct, frozen=True):
     countersignature: Signed | None
 
 
-class BatchAsk(msgspec.Struct, frozen=True):
+class BatchAsk(Message, frozen=True):
     """Asks for an anchored batch's receipts; anyone may, since receipts hold no prompt."""
 
     batch_id: Count
 
 
-class BatchReply(msgspec.Struct, frozen=True):
+class BatchReply(Message, frozen=True):
     """The receipts in the order of their numbers, and the checkpoint that each names."""
 
     receipts: list[Signed]
@@ -176,7 +177,7 @@ DUTY, VOLUNTARY, LIST, ORDERED = -1, -2, -3, -4
 check that the job's gateway has ordered."""
 
 
-class AnchoredReceipt(msgspec.Struct, frozen=True):
+class AnchoredReceipt(Message, frozen=True):
     """A receipt with its place on chain, for a stage that did not sign it."""
 
     message: dict[str, Any]
@@ -184,7 +185,7 @@ class AnchoredReceipt(msgspec.Struct, frozen=True):
     proof: list[str]
 
 
-class EvidenceAsk(msgspec.Struct, frozen=True):
+class EvidenceAsk(Message, frozen=True):
     """``duty_signature``: the verifier's BLS signature on the epoch's tip, as 0x hex; ``dispute``: a dispute's number, or DUTY or VOLUNTARY;
     ``offset``: bytes of rows that an earlier stream gave before it broke off; ``of``: the receipt of another stage of the job, whose rows this one
     sent or received and is asked for in its stead; ``order``: the gateway's CheckOrder, with ORDERED."""
@@ -197,7 +198,7 @@ class EvidenceAsk(msgspec.Struct, frozen=True):
     order: Signed | None = None
 
 
-class EvidenceHead(msgspec.Struct, frozen=True):
+class EvidenceHead(Message, frozen=True):
     """First message of an evidence stream; the rows follow as raw chunks. Of a receipt that is not anchored yet ``proof`` is empty.
 
     ``route``: as the offer names it; ``updates``: the gateway's orders that put other stages there; ``upstream``: for each stage before this one in
@@ -213,12 +214,12 @@ class EvidenceHead(msgspec.Struct, frozen=True):
     proof: list[str]
     row_bytes: Count
     row_count: Count
-    route: list[RouteStop] = []
-    updates: list[RelinkRequest] = []
-    upstream: list[Signed] = []
+    route: list[RouteStop] = msgspec.field(default_factory=list)
+    updates: list[RelinkRequest] = msgspec.field(default_factory=list)
+    upstream: list[Signed] = msgspec.field(default_factory=list)
 
 
-class NeighbourHead(msgspec.Struct, frozen=True):
+class NeighbourHead(Message, frozen=True):
     """First message of an evidence stream by a neighbour; the rows follow as raw chunks. ``offer``: the gateway's to the neighbour, which has the
     job's salt and sampling parameters."""
 
@@ -228,21 +229,21 @@ class NeighbourHead(msgspec.Struct, frozen=True):
     row_count: Count
 
 
-class CheckTerms(msgspec.Struct, frozen=True):
+class CheckTerms(Message, frozen=True):
     """What a verifier that sells checks takes: ``price`` in wei per million rows as a decimal string, ``models`` by id as 0x hex."""
 
     price: str
     models: list[str]
 
 
-class OrderedCheck(msgspec.Struct, frozen=True):
+class OrderedCheck(Message, frozen=True):
     """A CheckOrder and the receipt that it is for."""
 
     order: Signed
     receipt: Signed
 
 
-class CheckRequest(msgspec.Struct, frozen=True):
+class CheckRequest(Message, frozen=True):
     """Asks a verifier to check stages of one job now. The voucher's stream is (payer, gateway, verifier, model), and it covers all of them."""
 
     checks: Annotated[list[OrderedCheck], msgspec.Meta(min_length=1, max_length=256)]
@@ -250,14 +251,14 @@ class CheckRequest(msgspec.Struct, frozen=True):
     authorisation: Signed | None = None
 
 
-class CheckFinding(msgspec.Struct, frozen=True):
+class CheckFinding(Message, frozen=True):
     """A signed CheckReport, and for people what was measured."""
 
     report: Signed
     detail: dict[str, Any]
 
 
-class CheckAnswer(msgspec.Struct, frozen=True):
+class CheckAnswer(Message, frozen=True):
     """A finding for each check that was ordered, in their order."""
 
     findings: list[CheckFinding]

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from protocol.messages import Message
 from protocol.rows import row_leaf
 from protocol.trees import RowTree
 from protocol.typed import Signed
@@ -65,7 +66,7 @@ class Span:
                 yield chunk
 
 
-class EvidenceMeta(msgspec.Struct, frozen=True):
+class EvidenceMeta(Message, frozen=True):
     """What goes with the rows of one session, up to a checkpoint; ``upstream`` and ``updates`` as in EvidenceHead."""
 
     open_request: OpenRequest
@@ -73,8 +74,8 @@ class EvidenceMeta(msgspec.Struct, frozen=True):
     countersignature: Signed | None
     rows_in: int
     rows_out: int
-    upstream: list[Signed] = []
-    updates: list[RelinkRequest] = []
+    upstream: list[Signed] = msgspec.field(default_factory=list)
+    updates: list[RelinkRequest] = msgspec.field(default_factory=list)
 
 
 @dataclass
