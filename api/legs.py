@@ -28,6 +28,10 @@ class Leg:
     stop: RouteStop
     route: list[RouteStop]
     client: StageClient
+    standby: str = ""
+    """The provider that has the stage's keys and values, empty where none has."""
+    hands_over: bool = False
+    """Whether the stage leaves the job to that one after the first token."""
 
     @property
     def provider(self) -> str:

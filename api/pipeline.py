@@ -162,6 +162,8 @@ class Pipeline:
             yield token
             if len(self.received) >= self.spec.max_tokens or stop(token):
                 return
+            if len(self.received) == 1:
+                await self._hand_over()
             feed = [token]
 
     async def _step(self, feed: list[int]) -> Sampled:
@@ -220,25 +222,28 @@ class Pipeline:
             await self.budget.reserve_more(spec.name, offer.most)
         await self.budget.add_leg(key, offer, signed, stop)
         try:
-            client = await self._ask_to_open(stop, request)
+            client, reply = await self._ask_to_open(stop, request)
         except (StageUnavailable, StageRefused) as error:
             await self.budget.refuse(key)
             raise StageFailed(stop.provider, str(error), isinstance(error, StageRefused)) from error
-        return Leg(key, offer, stop, stops, client)
+        return Leg(key, offer, stop, stops, client, reply.standby, reply.hands_over)
 
-    async def _ask_to_open(self, stop: RouteStop, request: OpenRequest) -> StageClient:
+    async def _ask_to_open(self, stop: RouteStop, request: OpenRequest) -> tuple[StageClient, OpenReply]:
         """Raises StageUnavailable or StageRefused. A kept channel may have died with the stage's last process: then once more over a new one."""
         began = asyncio.get_running_loop().time()
-        for last in (False, True):
-            client = await self.router.clients.to(stop)
-            try:
-                await client.call("Open", request, OpenReply, OPEN_SECONDS)
-                break
-            except StageUnavailable:
-                self.router.clients.forget(stop)
-                if last or asyncio.get_running_loop().time() - began > DIED_SECONDS:
-                    raise
-        return client
+        client = await self.router.clients.to(stop)
+        try:
+            return client, await client.call("Open", request, OpenReply, OPEN_SECONDS)
+        except StageUnavailable:
+            self.router.clients.forget(stop)
+            if asyncio.get_running_loop().time() - began > DIED_SECONDS:
+                raise
+        client = await self.router.clients.to(stop)
+        try:
+            return client, await client.call("Open", request, OpenReply, OPEN_SECONDS)
+        except StageUnavailable:
+            self.router.clients.forget(stop)
+            raise
 
     async def _attach_first(self) -> None:
         first = self.legs[0]
@@ -369,12 +374,36 @@ class Pipeline:
             except (ApiError, Unavailable) as error:
                 raise StageFailed(failure.provider, f"{failure}; and nobody can stand in: {error}") from error
 
-    async def _replace(self, dead: set[str]) -> None:
-        self._epoch += 1
+    async def _hand_over(self) -> None:
+        """Go on at the standbys of stages that serve prompts alone, which have their keys and values: where those are to be had, and cost no more."""
+        giving = [leg for leg in self.legs if leg.hands_over]
+        if not giving:
+            return
+        providers = {leg.provider for leg in giving}
+        try:
+            plan = {part.stop.provider: part for part in await self._plan(providers) if isinstance(part, StageOffer)}
+        except (ApiError, Unavailable) as error:
+            log.info("not handed over", job=self.spec.name[:18], reason=str(error))
+            return
+        if plan.keys() != {leg.standby for leg in giving} or not all(_no_dearer(plan[leg.standby], leg.offer) for leg in giving):
+            return
+        await self._take_leave(giving)
+        try:
+            await self._replace(providers)
+        except StageFailed as error:
+            await self._recover(error)
+
+    async def _plan(self, dead: set[str]) -> list[Leg | StageOffer]:
+        """The stages, with others in place of the dead. Raises NoRoute."""
         plan: list[Leg | StageOffer] = []
         for is_dead, run in groupby(self.legs, lambda leg: leg.provider in dead):
             legs = list(run)
             plan += await self._stand_ins(legs, dead) if is_dead else legs
+        return plan
+
+    async def _replace(self, dead: set[str]) -> None:
+        self._epoch += 1
+        plan = await self._plan(dead)
         stops = [part.stop for part in plan]
         placed: list[Leg] = []
         opened: list[Leg] = []
@@ -424,12 +453,12 @@ class Pipeline:
     async def _stand_ins(self, gone: list[Leg], dead: set[str]) -> list[StageOffer]:
         span = LayerRange(gone[0].offer.first_layer, gone[-1].offer.end_layer)
         busy = dead | {leg.provider for leg in self.legs} | set(self.replaced)
-        return await self._choose(span, self.spec.max_tokens - len(self.received), busy)
+        return await self._choose(span, self.spec.max_tokens - len(self.received), busy, fair_standbys(gone, self.router.known(self.spec.model_id)))
 
-    async def _choose(self, layers: LayerRange, tokens: int, passed_over: set[str]) -> list[StageOffer]:
-        """Others that fit the wish, in the class that the job began in. Raises NoRoute."""
+    async def _choose(self, layers: LayerRange, tokens: int, passed_over: set[str], standbys: tuple[str, ...] = ()) -> list[StageOffer]:
+        """Others that fit the wish, in the class that the job began in; standbys of those that are gone first. Raises NoRoute."""
         spec = self.spec
-        wish = replace(spec.wish, classes=(self._class,))
+        wish = replace(spec.wish, classes=(self._class,), order=(*standbys, *spec.wish.order))
         return await asyncio.to_thread(self.router.choose, spec.model_id, layers, len(spec.prompt), tokens, passed_over, wish)
 
     async def _relink(self, leg: Leg, stops: list[RouteStop]) -> int:
@@ -490,6 +519,22 @@ class Pipeline:
             if self._rows is not None:
                 self._rows.cancel()
         return [reply for reply in replies if reply is not None]
+
+
+def fair_standbys(gone: Sequence[Leg], offers: Sequence[StageOffer]) -> tuple[str, ...]:
+    """Standbys of stages that are gone, where they cost no more: a stage could else lead its jobs to a dearer friend by breaking off."""
+    own = {(offer.stop.provider, offer.execution_class): offer for offer in offers}
+    found = [(leg, own.get((leg.standby, leg.offer.execution_class))) for leg in gone]
+    return tuple(
+        leg.standby
+        for leg, offer in found
+        if offer is not None and offer.cached_price <= leg.offer.cached_price and offer.output_price <= leg.offer.output_price
+    )
+
+
+def _no_dearer(stage: StageOffer, offer: SessionOffer) -> bool:
+    """Whether a job of any length costs no more where a standby takes over after the first token, which is paid for what it did not run, too."""
+    return stage.cached_price == 0 and stage.output_price <= offer.output_price
 
 
 def _neighbours(route: list[RouteStop], provider: str) -> tuple[RouteStop | None, RouteStop | None]:

@@ -43,13 +43,15 @@ GATEWAY_DRAIN_SECONDS = 5
 
 @dataclass(frozen=True)
 class ProviderPlan:
-    """A provider of the local network. Prices in wei per million tokens; ``model_dir`` where it serves another model than the others."""
+    """A provider of the local network. Prices in wei per million tokens, a quarter of the first for cached ones where none is given; ``model_dir``
+    where it serves another model than the others."""
 
     name: str
     layers: str
     input_price: int = 100 * FUNC
     output_price: int = 200 * FUNC
     model_dir: Path | None = None
+    cached_price: int | None = None
 
 
 PLANS = (
@@ -263,7 +265,7 @@ class Network:
         return self.root / name
 
     def _provider_init(self, plan: ProviderPlan) -> None:
-        made = self._run_agent(plan, "init", "--light", "--json")
+        made = self.run_agent(plan, "init", "--light", "--json")
         self.wallets[plan.name] = Wallet(self.provider_dir(plan.name) / "owner.json")
         self.wallets[f"{plan.name}-operator"] = Wallet(self.provider_dir(plan.name) / "operator.json")
         assert made["owner"] == self.address(plan.name)
@@ -289,12 +291,13 @@ class Network:
 
     def _join_provider(self, plan: ProviderPlan) -> None:
         wallet, operator = self.wallet(plan.name), self.address(f"{plan.name}-operator")
-        self._run_agent(
+        self.run_agent(
             plan,
             "register",
             *("--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file), "--operator", operator),
             *("--endpoint", f"grpcs://127.0.0.1:{self.ports[plan.name]}", "--json"),
             *("--input-price", str(plan.input_price), "--output-price", str(plan.output_price)),
+            *(() if plan.cached_price is None else ("--cached-price", str(plan.cached_price))),
         )
 
     def _join_verifier(self, i: int) -> None:
@@ -381,7 +384,8 @@ class Network:
         """Variables for a process that has the key of one of the parties."""
         return self._environment(**{**self._keys(wallet), **settings})
 
-    def _run_agent(self, plan: ProviderPlan, *arguments: str) -> dict[str, Any]:
+    def run_agent(self, plan: ProviderPlan, *arguments: str) -> dict[str, Any]:
+        """Run a command of a provider's agent that prints an object."""
         return dict(json.loads(self._agent(plan, *arguments)))
 
     def _agent(self, plan: ProviderPlan, *arguments: str) -> str:
@@ -397,16 +401,16 @@ class Network:
     def start_provider(self, name: str, adversary: str = "", **settings: object) -> None:
         """Start a provider's agent, with other settings where some are given, or in its place one of the adversaries that the tests keep."""
         plan = next(plan for plan in self.plans if plan.name == name)
-        environment = self._environment(
-            data_dir=self.provider_dir(name),
-            layers=plan.layers,
-            model_dir=plan.model_dir or self.model_dir,
-            owner=self.address(name),
-            port=self.behind.get(name, self.ports[name]),
-            drain_seconds=DRAIN_SECONDS,
+        usual: dict[str, object] = {
+            "data_dir": self.provider_dir(name),
+            "layers": plan.layers,
+            "model_dir": plan.model_dir or self.model_dir,
+            "owner": self.address(name),
+            "port": self.behind.get(name, self.ports[name]),
+            "drain_seconds": DRAIN_SECONDS,
             **self._keys(f"{name}-operator"),
-            **settings,
-        )
+        }
+        environment = self._environment(**{**usual, **settings})
         cheat = [sys.executable, "-m", "tests.adversaries.provider", adversary]
         self.supervisor.start(name, cheat if adversary else [str(_bin("provider-agent")), "start"], {**environment, "PYTHONPATH": str(PROJECT)})
 

@@ -8,6 +8,7 @@ import transformers
 from torch import nn
 
 from inference import CutError, LoadError
+from inference.devices import CPU, to_device, to_host
 from inference.executor import SessionState, StageCache, StageExecutor, StageOutput, passes
 from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears
 from inference.weights import check_tensors
@@ -64,13 +65,20 @@ class EncoderExecutor(StageExecutor):
             ids = nn.utils.rnn.pad_sequence([texts[i] for i in chosen], batch_first=True)
             lengths = torch.tensor([len(texts[i]) for i in chosen])
             mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-            rows = self.stage.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            run = self.stage.model(input_ids=to_device(ids, self.device), attention_mask=to_device(mask.long(), self.device))
+            (rows,) = to_host([run.last_hidden_state])
             found |= {i: rows[at, : len(texts[i])] for at, i in enumerate(chosen)}
         return [found[i] for i in range(len(texts))]
 
 
 def load_encoder(
-    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
+    folder: Path,
+    layers: LayerRange,
+    dtype: torch.dtype,
+    manifest: Manifest | None = None,
+    attention: str = "sdpa",
+    int8: bool = False,
+    device: torch.device = CPU,
 ) -> LoadedStage:
     """All of a model that makes vectors; arguments and errors as of ``load_stage``."""
     config = read_config(folder)
@@ -89,15 +97,22 @@ def load_encoder(
     model.eval().requires_grad_(False)
     if int8:
         round_linears(blocks)
+    model.to(device)
     return LoadedStage(model, model, blocks, layers, True, True, keys)
 
 
 def stage_of(
-    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
+    folder: Path,
+    layers: LayerRange,
+    dtype: torch.dtype,
+    manifest: Manifest | None = None,
+    attention: str = "sdpa",
+    int8: bool = False,
+    device: torch.device = CPU,
 ) -> LoadedStage:
     """A stage of a model of either kind. Raises LoadError, TensorMismatch or CutError."""
     load = load_stage if encoder_of(folder) is None else load_encoder
-    return load(folder, layers, dtype, manifest, attention, int8)
+    return load(folder, layers, dtype, manifest, attention, int8, device)
 
 
 def executor_of(folder: Path, stage: LoadedStage) -> StageExecutor:
@@ -107,10 +122,16 @@ def executor_of(folder: Path, stage: LoadedStage) -> StageExecutor:
 
 
 def open_stage(
-    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
+    folder: Path,
+    layers: LayerRange,
+    dtype: torch.dtype,
+    manifest: Manifest | None = None,
+    attention: str = "sdpa",
+    int8: bool = False,
+    device: torch.device = CPU,
 ) -> StageExecutor:
     """A stage of a model of either kind, loaded, with what runs it. Raises LoadError, TensorMismatch or CutError."""
-    return executor_of(folder, stage_of(folder, layers, dtype, manifest, attention, int8))
+    return executor_of(folder, stage_of(folder, layers, dtype, manifest, attention, int8, device))
 
 
 def encoder_of(folder: Path) -> Encoder | None:

@@ -1,6 +1,6 @@
 """Run one stage: rows in, rows out, over a KV cache for each session."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError
+from inference.devices import to_device, to_host
 from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
 from protocol.encoder import Encoder
@@ -50,7 +51,7 @@ class SessionState:
 
 @dataclass(frozen=True)
 class StageOutput:
-    """``rows``: [n, hidden] in the stage's dtype, the final-norm rows on the last stage. ``logits``: [k, vocab] float32, last stage only."""
+    """On the CPU: ``rows`` [n, hidden] in the stage's dtype, final-norm ones on the last stage; ``logits`` [k, vocab] float32, last stage only."""
 
     rows: torch.Tensor
     logits: torch.Tensor | None
@@ -129,6 +130,10 @@ class StageExecutor:
     def dtype(self) -> torch.dtype:
         return self.stage.model.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.stage.model.device
+
     def open_session(self, rows: int = LEAST_ROWS, apart: bool = False) -> SessionState:
         """A new, empty KV cache with room for so many rows before it has to grow, ``apart`` from those of other sessions if it is to be kept and not
         run; layers that this stage does not own hold nothing, so that layer indices stay true."""
@@ -156,11 +161,31 @@ class StageExecutor:
 
     def kv_row_bytes(self) -> int:
         """What a row's keys and values take on this stage, as a session shows that holds one. Layers with a state of fixed size count nothing."""
+        return sum(states.numel() * states.itemsize for states in self.kv_of_a_row().values())
+
+    def kv_of_a_row(self) -> dict[str, torch.Tensor]:
+        """Keys and values of some row, by name, as ``export`` gives them."""
         session = self.open_session()
         self.forward(session, self._random_rows(1, torch.Generator()))
-        held = [layer for layer in session.cache.layers if getattr(layer, "is_initialized", False)]
-        tensors = [states for layer in held for states in (getattr(layer, "keys", None), getattr(layer, "values", None)) if states is not None]
-        return sum(states.numel() * states.itemsize for states in tensors)
+        return self.export(session, 0, 1)
+
+    @torch.inference_mode()
+    def export(self, session: SessionState, first: int, end: int) -> dict[str, torch.Tensor]:
+        """Keys and values of the session's rows ``[first, end)``, [heads, n, d] on the CPU, as ``layers.N.keys`` and ``layers.N.values``."""
+        held = {i: layer for i, layer in enumerate(session.cache.layers) if getattr(layer, "is_initialized", False)}
+        states = {f"layers.{i}.{part}": getattr(layer, part, None) for i, layer in held.items() for part in ("keys", "values")}
+        cut = {name: tensor[0, :, first:end].clone() for name, tensor in states.items() if tensor is not None}
+        return dict(zip(cut, to_host(list(cut.values())), strict=True)) if cut else {}
+
+    @torch.inference_mode()
+    def extend(self, session: SessionState, states: Mapping[str, torch.Tensor], count: int) -> None:
+        """Append ``count`` rows' keys and values, as ``export`` gave them, in place of running the rows. Only where the stage ``forks``."""
+        for i in self.stage.layers:
+            own = session.cache.layers[i]
+            assert isinstance(own, GrowingLayer)
+            keys, values = (to_device(states[f"layers.{i}.{part}"][None], self.device) for part in ("keys", "values"))
+            own.update(keys, values)
+        session.cache.rows += count
 
     def forward(self, session: SessionState, rows: torch.Tensor) -> StageOutput:
         """Append rows to the session and run them; logits for the last one.
@@ -179,19 +204,25 @@ class StageExecutor:
 
     def _run_packed(self, work: Sequence[tuple[SessionState, torch.Tensor]], pack: Pack) -> list[StageOutput]:
         counts = [len(rows) for _, rows in work]
-        rows = torch.cat([rows for _, rows in work])[None]
-        ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64)
         positions = torch.cat([torch.arange(session.position, session.position + len(rows)) for session, rows in work])[None]
+        rows, positions = (to_device(tensor, self.device) for tensor in (torch.cat([rows for _, rows in work])[None], positions))
+        ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64, device=self.device)
         run = self.stage.model if self.stage.is_last else self.stage.decoder
-        keep = {"logits_to_keep": torch.tensor(counts).cumsum(0) - 1} if self.stage.is_last else {}
+        keep = {"logits_to_keep": to_device(torch.tensor(counts).cumsum(0) - 1, self.device)} if self.stage.is_last else {}
         with self._injecting(None if self.stage.is_first else rows), packing(pack):
             out = run(input_ids=ids, position_ids=positions, use_cache=False, **keep)
         for (session, _), count in zip(work, counts, strict=True):
             session.cache.rows += count
-        assert self._captured is not None
-        parts = self._captured[0].split(counts)
-        logits = out.logits[0].float()[:, None] if self.stage.is_last else [None] * len(parts)
+        whole = self._on_host(out)
+        parts = whole.rows[0].split(counts)
+        logits = [None] * len(parts) if whole.logits is None else whole.logits[0][:, None]
         return [StageOutput(part, scores) for part, scores in zip(parts, logits, strict=True)]
+
+    def _on_host(self, out: Any) -> StageOutput:
+        """What a pass gave, with its batch in front."""
+        assert self._captured is not None
+        rows, *logits = to_host([self._captured, *([out.logits.float()] if self.stage.is_last else [])])
+        return StageOutput(rows, logits[0] if logits else None)
 
     @torch.inference_mode()
     def pack(self) -> bool:
@@ -249,11 +280,12 @@ class StageExecutor:
         ``rows``: [b, n] or [b, n, hidden]. ``mask``: [b, n] bool, False where a row is padding, which lies on the left; None where nothing is.
         """
         assert not self.packed, "a packed stage takes no padding"
-        count = rows.shape[1]
-        ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64)
+        count, rows = rows.shape[1], to_device(rows, self.device)
+        ids = rows if self.stage.is_first else torch.zeros(rows.shape[:2], dtype=torch.int64, device=self.device)
         if mask is None:
-            positions = torch.arange(session.position, session.position + count)[None]
+            positions = torch.arange(session.position, session.position + count, device=self.device)[None]
         else:
+            mask = to_device(mask, self.device)
             session.mask = mask if session.mask is None else torch.cat([session.mask, mask], dim=1)
             positions = (session.mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -count:]
         run = self.stage.model if self.stage.is_last else self.stage.decoder
@@ -261,19 +293,19 @@ class StageExecutor:
         with self._injecting(None if self.stage.is_first else rows):
             out = run(input_ids=ids, position_ids=positions, attention_mask=session.mask, past_key_values=session.cache, use_cache=True, **keep)
         session.cache.rows += count
-        assert self._captured is not None
-        return StageOutput(self._captured, out.logits.float() if self.stage.is_last else None)
+        return self._on_host(out)
 
     @torch.inference_mode()
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Logits [n, vocab] of final-norm rows [n, hidden], on the last stage; by the model's own code, which may do more than one product."""
-        self._final = rows[None]
+        self._final = to_device(rows, self.device)[None]
         try:
             # The decoder runs on one token and is not listened to.
-            out = self.stage.model(input_ids=torch.zeros(1, 1, dtype=torch.int64), past_key_values=self.open_session().cache, use_cache=True)
+            ids = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+            out = self.stage.model(input_ids=ids, past_key_values=self.open_session().cache, use_cache=True)
         finally:
             self._final = None
-        return out.logits[0]
+        return to_host([out.logits[0]])[0]
 
     @contextmanager
     def attending(self, kernel: str) -> Iterator[None]:

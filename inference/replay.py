@@ -9,6 +9,7 @@ import torch
 
 from inference.classes import REFERENCES, ExecutionClass, to_float32
 from inference.compare import Replay, Rows
+from inference.devices import CPU
 from inference.encoder import open_stage
 from inference.executor import PASS_ROWS, StageExecutor, passes
 from protocol.grammar import Grammar
@@ -50,9 +51,11 @@ class StageReplayer:
     probe: StageExecutor | None = None
 
     @classmethod
-    def load(cls, folder: Path, layers: LayerRange, execution: ExecutionClass, manifest: Manifest | None = None) -> "StageReplayer":
+    def load(
+        cls, folder: Path, layers: LayerRange, execution: ExecutionClass, manifest: Manifest | None = None, device: torch.device = CPU
+    ) -> "StageReplayer":
         """Raises LoadError, TensorMismatch or CutError."""
-        return cls.of(execution, lambda dtype, int8: open_stage(folder, layers, dtype, manifest, int8=int8))
+        return cls.of(execution, lambda dtype, int8: open_stage(folder, layers, dtype, manifest, int8=int8, device=device))
 
     @classmethod
     def of(cls, execution: ExecutionClass, stage: Callable[[torch.dtype, bool], StageExecutor]) -> "StageReplayer":

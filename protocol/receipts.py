@@ -86,6 +86,19 @@ class RouteUpdate(TypedStruct):
 
 
 @dataclass(frozen=True)
+class KvShipment(TypedStruct):
+    """A provider's word to its standby: this file has the keys and values of a job's rows ``[first, end)`` at its layers."""
+
+    TYPE_NAME: ClassVar[str] = "KvShipment"
+    job_id: Bytes32
+    provider: Addr
+    standby: Addr
+    first: U32
+    end: U32
+    file_hash: Bytes32
+
+
+@dataclass(frozen=True)
 class Checkpoint(TypedStruct):
     """A stage's claim about its rows: roots over rows in from position 0 and over rows out from ``first_position``.
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from eth_utils import is_address, to_checksum_address
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -82,6 +83,7 @@ class ProviderSettings(NetworkSettings):
     models_dir: Path = Field(Path(".funcnet/models"), description="where --model looks for a model's folder by its name")
     layers: str = Field(AUTO, description="layers to serve, FIRST-END, or auto: those offered on chain, else those needed most")
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
+    device: str = Field("auto", description="what to compute on: cpu, cuda, cuda:1, or auto for the first GPU, else the CPU")
     threads: int = Field(1, ge=1, description="threads of the compute process")
     kv_bytes: int = Field(2_000_000_000, ge=1, description="bytes of KV cache at most; a session is refused where its longest answer would not fit")
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
@@ -93,6 +95,12 @@ class ProviderSettings(NetworkSettings):
     unload_seconds: float = Field(
         0.0, ge=0, description="idle for so long, the weights' memory is given back until the stage is asked again; 0 for never"
     )
+    standby: str = Field(
+        "", description="provider address of this operator's agent that gets the keys and values of all sessions, to stand in; empty for none"
+    )
+    hand_over: bool = Field(False, description="serve prompts, and leave each job to the standby once its first token is there")
+    kv_from: str = Field("", description="provider addresses of this operator's agents that this one stands in for, comma-separated")
+    standby_bytes: int = Field(1_000_000_000, ge=0, description="bytes of others' keys and values to keep at most")
     indexer_url: str = Field("http://127.0.0.1:8600", description="the indexer's address, for `provider-agent why`")
 
     def for_model(self, name: str | None) -> Self:
@@ -105,6 +113,18 @@ class ProviderSettings(NetworkSettings):
         return self
 
     @property
+    def trusted(self) -> frozenset[str]:
+        """Providers whose keys and values are taken. Raises SettingsError."""
+        return frozenset(_address("FUNCNET_KV_FROM", part.strip()) for part in self.kv_from.split(",") if part.strip())
+
+    @property
+    def standby_address(self) -> str:
+        """Empty where there is none. Raises SettingsError."""
+        if self.hand_over and not self.standby:
+            raise SettingsError("FUNCNET_HAND_OVER leaves jobs to a standby, and none is set; set FUNCNET_STANDBY to its provider address")
+        return self.standby and _address("FUNCNET_STANDBY", self.standby)
+
+    @property
     def layer_range(self) -> LayerRange:
         if self.layers == AUTO:
             raise SettingsError("no layers are offered on chain yet; run `provider-agent register`, or give --layers FIRST-END")
@@ -112,6 +132,13 @@ class ProviderSettings(NetworkSettings):
             return LayerRange.parse(self.layers)
         except ValueError as error:
             raise SettingsError(f"FUNCNET_LAYERS: {error}") from None
+
+
+def _address(variable: str, text: str) -> str:
+    """Checksummed. Raises SettingsError."""
+    if not is_address(text):
+        raise SettingsError(f"{variable}: {text!r} is no address; give a provider's, 0x and 40 hex digits")
+    return str(to_checksum_address(text))
 
 
 class VerifierSettings(NetworkSettings):
@@ -123,6 +150,7 @@ class VerifierSettings(NetworkSettings):
     models_dir: Path = Field(Path(".funcnet/models"), description="folder whose sub-folders are the models that can be replayed")
     broker_dir: Path = Field(Path(".funcnet/broker"), description="folder of the filesystem broker, where no FUNCNET_BROKER_URL is set")
     broker_url: str = Field("", description="Celery broker, such as redis:// or amqp://; empty for the filesystem")
+    device: str = Field("auto", description="what to replay on: cpu, cuda, cuda:1, or auto for the first GPU, else the CPU")
     threads: int = Field(1, ge=1, description="threads of a replay worker")
     check_price: Decimal | None = Field(None, ge=0, description="FUNC for a million rows of checks that gateways order; empty to sell none")
 

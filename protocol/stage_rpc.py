@@ -84,6 +84,13 @@ class StageClient:
         except ValueError as error:
             raise StageRefused(f"{self.endpoint} gives for batch {batch_id} what is no list of receipts: {error}") from error
 
+    async def ship(self, raw: bytes, timeout: float = 20) -> None:
+        """Give the stage a signed file of keys and values. Raises StageUnavailable or StageRefused."""
+        try:
+            await self.channel.unary_unary(f"/{SERVICE}/Ship")(raw, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self.endpoint) from error
+
     def rows(self) -> Any:
         """The bidirectional stream of frames."""
         return self.channel.stream_stream(f"/{SERVICE}/Rows")()

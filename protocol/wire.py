@@ -95,9 +95,12 @@ class OpenRequest(Message, frozen=True):
 
 
 class OpenReply(Message, frozen=True):
-    """``execution_class``: the class that the stage will run in."""
+    """``execution_class``: the class that the stage will run in; ``standby``: the provider that has its keys and values as it goes; ``hands_over``:
+    the stage serves prompts, and asks for its standby in its place once the first token is there."""
 
     execution_class: str
+    standby: str = ""
+    hands_over: bool = False
 
 
 class AttachRequest(Message, frozen=True):

@@ -15,8 +15,10 @@ import torch
 import transformers
 
 from inference.classes import ExecutionClass
+from inference.devices import parse_device
 from inference.encoder import executor_of, stage_of
 from inference.loader import LoadedStage
+from inference.portable import ROWS_OUT
 from protocol import ProtocolError, SettingsError
 from protocol.disputes import DisputeReader
 from protocol.keystore import read_account
@@ -36,6 +38,7 @@ from provider.retention import Retention
 from provider.server import StageServer
 from provider.session import Signer
 from provider.showing import Showing
+from provider.standby import Shipper, Standby
 from provider.tls import ensure_certificate
 
 log = structlog.get_logger()
@@ -44,8 +47,8 @@ SWITCH_SECONDS = 0.0002
 """For how long one thread may keep another from Python. The compute thread lets go at each kernel, and by default would get back in after 5 ms."""
 
 
-async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None] = lambda _: None) -> None:
-    """Load the stage, listen, anchor and claim until SIGTERM or SIGINT.
+async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None] = lambda _: None, moved: Callable[[], bool] | None = None) -> bool:
+    """Load the stage, listen, anchor and claim until SIGTERM or SIGINT, or until ``moved`` says that other layers are to be served: True then.
 
     ``tamper`` is for the adversaries of the tests: it is given the server before that listens.
     """
@@ -56,11 +59,11 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     transformers.logging.disable_progress_bar()
     account = read_account(settings.require_keystore(), settings.password())
     chain = settings.chain()
-    execution = ExecutionClass.parse(settings.execution_class)
+    execution, device = ExecutionClass.parse(settings.execution_class), parse_device(settings.device)
     manifest = Manifest.read(settings.model_dir)
 
     def load() -> LoadedStage:
-        return stage_of(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8)
+        return stage_of(settings.model_dir, settings.layer_range, execution.dtype, manifest, execution.attention, execution.int8, device)
 
     stage = load()
 
@@ -73,6 +76,20 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     if not executor.pack():
         log.warning("sessions run one after another: this model's state is not kept in plain keys and values", layers=settings.layers)
     row_bytes = executor.hidden_size * execution.dtype.itemsize
+    shapes = {name: (tensor.shape[0], tensor.shape[2]) for name, tensor in executor.kv_of_a_row().items()} if executor.forks else {}
+    standby = Standby(
+        chain=chain,
+        signer=signer,
+        trusted=settings.trusted,
+        model_id=manifest.model_id,
+        layers=settings.layer_range,
+        dtype=execution.wire_dtype,
+        shapes={**shapes, ROWS_OUT: (executor.hidden_size,)},
+        budget=settings.standby_bytes,
+    )
+    shipper = Shipper(chain, signer, settings.standby_address) if settings.standby_address else None
+    if shipper is not None and not executor.forks:
+        log.warning("nothing is shipped to a standby: this model's state is not kept in plain keys and values", layers=settings.layers)
     disputes = DisputeReader(chain)
     planting = Planting(chain, account, settings.owner, settings.data_dir / "plants", disputes)
     server = StageServer(
@@ -91,6 +108,9 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         kv_bytes=settings.kv_bytes,
         model_dir=settings.model_dir,
         load=load,
+        standby=standby,
+        shipper=shipper,
+        hands_over=settings.hand_over,
         unload_seconds=settings.unload_seconds,
     )
     tamper(server)
@@ -107,15 +127,26 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     except RuntimeError as error:
         raise SettingsError(f"{settings.host}:{settings.port} is taken; stop what listens there, or set another FUNCNET_PORT") from error
     await listener.start()
-    log.info("ready", endpoint=f"grpcs://{settings.host}:{port}", layers=settings.layers, tensors=len(stage.loaded_keys))
+    log.info("ready", endpoint=f"grpcs://{settings.host}:{port}", layers=settings.layers, device=str(device), tensors=len(stage.loaded_keys))
     loops = [
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(anchoring.anchor))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 3, lambda: asyncio.to_thread(anchoring.collect))),
         asyncio.create_task(_repeat(settings.anchor_seconds * 10, lambda: asyncio.to_thread(retention.sweep))),
         asyncio.create_task(_repeat(settings.anchor_seconds, lambda: asyncio.to_thread(planting.open_convicted))),
         asyncio.create_task(_repeat(settings.anchor_seconds, server.unload_idle)),
+        *([] if shipper is None else [asyncio.create_task(shipper.run())]),
     ]
-    stop = asyncio.Event()
+    stop, moves = asyncio.Event(), False
+
+    async def follow(moved: Callable[[], bool]) -> None:
+        nonlocal moves
+        if await asyncio.to_thread(moved):
+            log.info("other layers are offered now: ends, to serve those")
+            moves = True
+            stop.set()
+
+    if moved is not None:
+        loops.append(asyncio.create_task(_repeat(settings.anchor_seconds * 10, lambda: follow(moved))))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
@@ -131,9 +162,11 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
     if kept := sum(len(ledger.kept_receipts(batch_id)) for batch_id in ledger.kept_batches()):
         log.warning("verifiers may still ask for rows: be back before the draw window ends, or they count as withheld", receipts=kept)
     await listener.stop(grace=2)
-    await server.clients.close()
+    for clients in (server.clients, *([] if shipper is None else [shipper.clients])):
+        await clients.close()
     ledger.close()
     lock.close()
+    return moves
 
 
 def lock_data_dir(data_dir: Path) -> IO[str]:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import secrets
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from math import isinf
 from pathlib import Path
@@ -85,6 +87,7 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Stake, register, describe this machine and offer the layers. Steps that are done already are left out."""
+    from inference.devices import parse_device
     from provider.hardware import measure
     from provider.tls import ensure_certificate
 
@@ -100,7 +103,7 @@ def register(
     if settings.layers == AUTO:
         settings.layers = str(_best(settings, chain, owner.address).layers)
     first, end = settings.layer_range.first, settings.layer_range.end
-    device = measure()
+    device = measure(parse_device(settings.device))
     gpu = (device.model, device.vram, device.bandwidth, device.score, ZERO32)
     execution = execution_class_id(settings.execution_class)
     cached_price = input_price // 4 if cached_price is None else cached_price
@@ -145,9 +148,11 @@ def start(
         settings.owner = "" if int(found, 16) == 0 else found
     if not settings.owner:
         raise SettingsError("no owner is set, and no provider has registered this operator key; run `provider-agent register`, or give --owner")
+    follows = settings.layers == AUTO
     _take_offered(settings, settings.chain(), settings.owner)
     logs.configure(settings.log_level)
-    asyncio.run(serve(settings))
+    if asyncio.run(serve(settings, moved=_moved(settings) if follows else None)):
+        os.execv(sys.executable, sys.orig_argv)  # a process of its own for other layers: nothing of the old ones stays in memory
 
 
 @app.command()
@@ -172,6 +177,37 @@ def plan(
         gain = "something, where now it is nothing" if isinf(choice.gain) else f"{choice.gain:.0%} more"
         fits = "yes" if choice.fits else "no"
         print(f"{choice.layers!s:10}{choice.weights / 1e6:>7,.0f} MB  {fits:6}{choice.beside:>7}{choice.missing:>9}  {gain}")
+
+
+@app.command()
+def rebalance(
+    data_dir: DataDir = None,
+    model: Model = None,
+    model_dir: Annotated[Path | None, typer.Option(help="folder of the model (FUNCNET_MODEL_DIR)")] = None,
+    cold_keystore: ColdKeystore = None,
+    cold_password_file: ColdPassword = None,
+    least: Annotated[float, typer.Option(min=0, help="move only where the network then gets through so much more: 0.1 for a tenth")] = 0.1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would do")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Offer other layers at the same prices, where the network needs them more. An agent started with `--layers auto` goes there by itself."""
+    from provider.placement import better, look
+
+    settings = ProviderSettings.load(data_dir=data_dir, model_dir=model_dir).for_model(model)
+    owner, chain = _cold(settings, cold_keystore, cold_password_file), settings.chain()
+    offered = _offered(settings, chain, owner.address)
+    if len(offered) != 1:
+        ranges = ", ".join(f"{offer['firstLayer']}-{offer['endLayer']}" for _, offer in offered) or "none"
+        raise SettingsError(f"one offer of this model can be moved, {len(offered)} are there ({ranges}); run `provider-agent register` with --layers")
+    ((offer_id, offer),) = offered
+    now = LayerRange(offer["firstLayer"], offer["endLayer"])
+    choice = better(look(settings, chain, owner.address), now, least)
+    told = {"provider": owner.address, "layers": str(now), "better": "" if choice is None else str(choice.layers)}
+    if choice is not None and not dry_run:
+        told["withdrawn"] = chain.send(owner, "ProviderRegistry", "withdrawOffer", offer_id)
+        moved = {**offer, "firstLayer": choice.layers.first, "endLayer": choice.layers.end}
+        told["offered"] = chain.send(owner, "ProviderRegistry", "makeOffer", tuple(moved.values()))
+    _print(told, as_json)
 
 
 @app.command()
@@ -312,13 +348,25 @@ def unjail(data_dir: DataDir = None, cold_keystore: ColdKeystore = None, cold_pa
 
 def _take_offered(settings: ProviderSettings, chain: Chain, owner: str) -> None:
     """Turn ``auto`` into the layers that the provider offers of this model, if it does."""
-    if settings.layers != AUTO:
-        return
+    if settings.layers == AUTO and (offered := _offered(settings, chain, owner)):
+        settings.layers = f"{offered[0][1]['firstLayer']}-{offered[0][1]['endLayer']}"
+
+
+def _offered(settings: ProviderSettings, chain: Chain, owner: str) -> list[tuple[int, dict[str, Any]]]:
+    """The provider's offers of this model in this class that stand, each with its id."""
     stage = Manifest.read(settings.model_dir).model_id, execution_class_id(settings.execution_class)
-    for offer in struct_list("ProviderRegistry", "offersOf", chain.call("ProviderRegistry", "offersOf", owner)):
-        if offer["active"] and (offer["modelId"], offer["executionClass"]) == stage:
-            settings.layers = str(LayerRange(offer["firstLayer"], offer["endLayer"]))
-            return
+    offers = enumerate(struct_list("ProviderRegistry", "offersOf", chain.call("ProviderRegistry", "offersOf", owner)))
+    return [(i, offer) for i, offer in offers if offer["active"] and (offer["modelId"], offer["executionClass"]) == stage]
+
+
+def _moved(settings: ProviderSettings) -> Callable[[], bool]:
+    """Whether the owner offers other layers now than those that are served. Raises Unavailable."""
+
+    def moved() -> bool:
+        offered = [f"{offer['firstLayer']}-{offer['endLayer']}" for _, offer in _offered(settings, settings.chain(), settings.owner)]
+        return bool(offered) and settings.layers not in offered
+
+    return moved
 
 
 def _best(settings: ProviderSettings, chain: Chain, owner: str) -> "Choice":

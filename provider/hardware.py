@@ -20,34 +20,41 @@ class Device:
     score: int
 
 
-def measure() -> Device:
+def measure(device: torch.device) -> Device:
     """Name the device and measure it: bandwidth by a large copy, score as matrix-vector products of 4 MiB weights per second."""
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        name, memory, device = properties.name, properties.total_memory, "cuda"
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name, memory = properties.name, properties.total_memory
     else:
-        name, memory, device = f"CPU: {_cpu_name()}", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "cpu"
+        name, memory = f"CPU: {_cpu_name()}", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     source = torch.ones(64 << 20, dtype=torch.uint8, device=device)
-    copies = _rate(lambda: source.clone())
+    copies = _rate(lambda: source.clone(), device)
     weight, vector = torch.ones(1024, 1024, device=device), torch.ones(1024, device=device)
-    return Device(name, memory, int(copies * 2 * source.numel()), int(_rate(lambda: weight @ vector)))
+    return Device(name, memory, int(copies * 2 * source.numel()), int(_rate(lambda: weight @ vector, device)))
 
 
-def free_memory() -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes that can be had on the device now."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     info = Path("/proc/meminfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
     return available[0] if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _rate(work: Callable[[], object], seconds: float = 0.2) -> float:
-    work()
+def _rate(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
+    """How often a second it is done; a GPU says when it has, not when it was told."""
+
+    def timed() -> None:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    timed()
     count, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
-        work()
+        timed()
         count += 1
     return count / elapsed
 

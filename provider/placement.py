@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import maximum_flow
 
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass
+from inference.devices import parse_device
 from protocol.chain import Chain, struct_list
 from protocol.manifest import Manifest
 from protocol.receipts import execution_class_id
@@ -70,6 +71,7 @@ def choices(ranges: Sequence[LayerRange], network: Sequence[Serving], whole: Lay
 def look(settings: ProviderSettings, chain: Chain, owner: str) -> list[Choice]:
     """What this machine could serve of the model, in its execution class, beside what others offer on chain now. Raises Reverted or Unavailable."""
     manifest, execution = Manifest.read(settings.model_dir), ExecutionClass.parse(settings.execution_class)
+    device = parse_device(settings.device)
     whole = LayerRange(0, manifest.layer_count)
     wanted = execution_class_id(settings.execution_class)
     network: list[Serving] = []
@@ -85,7 +87,21 @@ def look(settings: ProviderSettings, chain: Chain, owner: str) -> list[Choice]:
     ranges = [layers for layers in ranges if chain.call("ModelRegistry", "canCut", manifest.model_id, layers.first, layers.end)]
     item_bytes = 1 if execution.int8 else execution.dtype.itemsize
     own = [weight_bytes(manifest, layers, item_bytes) for layers in ranges]
-    return choices(ranges, network, whole, own, measure().score, int(free_memory() * HEADROOM) - settings.kv_bytes)
+    return choices(ranges, network, whole, own, measure(device).score, int(free_memory(device) * HEADROOM) - settings.kv_bytes)
+
+
+def better(found: Sequence[Choice], served: LayerRange, least: float) -> Choice | None:
+    """What to serve in place of ``served``: the best choice, where it lets at least the share ``least`` more through, or fewer layers are missing
+    from a chain that lets nothing through either way. None where staying is as good.
+
+    ``found``: as ``choices`` gives them for a network without this provider.
+    """
+    best, now = found[0], next((choice for choice in found if choice.layers == served), None)
+    if not best.fits or best.layers == served:
+        return None
+    if now is None or best.gain == now.gain:
+        return best if now is None or (now.gain == 0 and best.missing < now.missing) else None
+    return best if (1 + best.gain) / (1 + now.gain) >= 1 + least else None
 
 
 def throughput(network: Sequence[Serving], whole: LayerRange) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 import grpc
 import msgspec
 import structlog
+import torch
 
 from inference.classes import ExecutionClass
 from inference.executor import SessionState, StageExecutor
 from inference.loader import LoadedStage
+from inference.portable import ROWS_OUT, BlockHashes
 from protocol import ProtocolError
 from protocol.grammar import Grammar
 from protocol.receipts import RouteUpdate, SessionOffer
@@ -52,7 +54,9 @@ from provider.prefixes import Kept, Prefixes, take_over
 from provider.pricing import Pricing
 from provider.scheduler import Scheduler
 from provider.session import Signer, StageSession
+from provider.shipping import Shipping
 from provider.showing import Showing
+from provider.standby import Shipper, Standby
 
 log = structlog.get_logger()
 
@@ -84,6 +88,12 @@ class StageServer:
     model_dir: Path
     load: Callable[[], LoadedStage]
     """Reads the stage's weights again."""
+    standby: Standby
+    """What other agents ship here."""
+    shipper: Shipper | None = None
+    """Where sessions are shipped to, if anywhere."""
+    hands_over: bool = False
+    """Serves prompts, and leaves what follows to the standby."""
     unload_seconds: float = 0.0
     """Idle for so long, it gives their memory back until it is asked again; 0 for never."""
     sessions: dict[bytes, StageSession] = field(default_factory=dict)
@@ -112,6 +122,7 @@ class StageServer:
                 "Relink": grpc.unary_unary_rpc_method_handler(_answering(self.relink, RelinkRequest)),
                 "Abort": grpc.unary_unary_rpc_method_handler(_answering(self.abort, AttachRequest)),
                 "Close": grpc.unary_unary_rpc_method_handler(_answering(self.close, CloseRequest)),
+                "Ship": grpc.unary_unary_rpc_method_handler(self.ship),
                 "Batch": grpc.unary_unary_rpc_method_handler(_answering(self.batch, BatchAsk)),
                 "Rows": grpc.stream_stream_rpc_method_handler(self.rows),
                 "Tokens": grpc.unary_stream_rpc_method_handler(self.tokens),
@@ -169,10 +180,22 @@ class StageServer:
             tokens=request.prompt[offer.prompt_tokens :],
             grammar=grammar,
             plant=await asyncio.to_thread(self.planting.choose, offer),
+            importing=self.standby.of(offer) if self.executor.forks else None,
         )
+        standby = self._ship(session)
         self.sessions[offer.job_id] = session
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, offer.job_id)
-        return OpenReply(self.execution.name)
+        return OpenReply(self.execution.name, standby, self.hands_over and bool(standby))
+
+    def _ship(self, session: StageSession) -> str:
+        """Have the session's keys and values go to the standby; which provider that is, empty where they do not: those of a session that began with
+        an earlier one's rows, or in somebody's place, are not all its own."""
+        offer, executor = session.offer, self.executor
+        if self.shipper is None or offer.cached_tokens or offer.first_position or session.plant is not None or not executor.forks:
+            return ""
+        dtype = self.execution.wire_dtype
+        session.shipping = Shipping(executor, BlockHashes(self.model_id, self.layers, dtype), dtype, self.model_id)
+        return self.shipper.standby
 
     async def _require_loaded(self) -> None:
         """Wait until the weights are here. They are loaded to the end also where the gateway does not wait for it: the next job finds them."""
@@ -291,12 +314,43 @@ class StageServer:
             if rows is None:
                 return None
             word = None if checkpoint is None else self._countersign(session, checkpoint)
+            rows = await self._import(session, rows)
+            if not len(rows):
+                return word
             computed = await self.scheduler.run(session.cache, rows, session.finish, session.request.bulk)
+            if self.shipper is not None and session.shipping is not None:
+                for blocks in session.shipping.take():
+                    self.shipper.put(session.offer.job_id, blocks)
             before = session.checkpoint
             session.emit(computed)
             if session.is_last and session.checkpoint is not before:
                 await asyncio.to_thread(session.files.save, session.meta())
             return word
+
+    async def _import(self, session: StageSession, rows: torch.Tensor) -> torch.Tensor:
+        """Use keys and values that were shipped here, for as many of the rows as they are of; the rows that are left to run."""
+        at, importing = session.cache.position, session.importing
+        if importing is None:
+            return rows
+        if at >= importing.until:
+            session.importing = None  # its memory is free
+            return rows
+        count = min(importing.ready(at), len(rows))
+        if not count:
+            return rows
+        states = importing.rows(at, count)
+        await self.scheduler.alone(lambda: self.executor.extend(session.cache, states, count))
+        session.rebuild(states[ROWS_OUT])
+        log.info("goes on from shipped keys and values", job=session.offer.job_id.hex()[:16], rows=f"{at}-{at + count}")
+        return rows[count:]
+
+    async def ship(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """Keep the keys and values of another agent's session, to stand in for it."""
+        try:
+            await self.standby.take(raw)
+        except (ProtocolError, ProviderError, ValueError) as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return b""
 
     def _countersign(self, session: StageSession, frame: Frame) -> bytes:
         before = session.before
@@ -463,6 +517,8 @@ class StageServer:
 
     def _forget(self, session: StageSession) -> None:
         session.closed = True
+        if self.shipper is not None:
+            self.shipper.done(session.offer.job_id)
         self.sessions.pop(session.offer.job_id, None)
         self.backing.done(session.offer)
         # The queue's end closes the link to the next stage; that stage has its own close.

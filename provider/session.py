@@ -20,6 +20,7 @@ from protocol.wire import CHECKPOINT_FOLLOWS, NO_LOGPROBS, Frame, Kind, OpenRequ
 from provider import Refused, RootMismatch
 from provider.evidence import EvidenceMeta, SessionFiles
 from provider.planting import spoil
+from provider.shipping import Importing, Shipping
 
 NO_TOKEN = -1
 
@@ -69,6 +70,10 @@ class StageSession:
     """What the answer has to fit, on the last stage; as far as its tokens go."""
     plant: Plant | None = None
     """A fault on purpose, which this job was chosen for."""
+    shipping: Shipping | None = None
+    """What goes to a standby."""
+    importing: Importing | None = None
+    """What came as a standby, in place of running the first rows."""
     out: "asyncio.Queue[Frame | None]" = field(default_factory=asyncio.Queue)
     segment: RowTree = field(default_factory=RowTree)
     """Over the rows that the stage before signs for: all of them, or those since it took over."""
@@ -149,6 +154,9 @@ class StageSession:
             raise Refused(f"rows of width {rows.shape[1]} do not fit a model of width {self.executor.hidden_size}")
         if not self.is_first and not bool(torch.isfinite(rows).all()):
             raise Refused(f"rows from position {frame.position} on are not all finite numbers")
+        for part in (self.shipping, self.importing):
+            if part is not None:
+                part.hashes.add(payloads)
         for position, payload in enumerate(payloads, frame.position):
             leaf = self.files.rows_in.append(payload)
             if position >= self.segment_first and self.segment is not self.files.rows_in.tree:
@@ -157,6 +165,8 @@ class StageSession:
 
     def finish(self, out: StageOutput) -> Computed:
         """What goes out. Runs on the compute thread. Raises Refused for rows that are not finite."""
+        if self.shipping is not None:
+            self.shipping.cut(self.cache, out.rows)
         sent = out.rows if self.plant is None else spoil(out.rows, self.plant.salt, self.cache.position - len(out.rows))
         if not bool(torch.isfinite(sent).all()):
             # Nobody can say whether they are right: to sign them would be to answer for what the stage before may have chosen.
@@ -178,6 +188,11 @@ class StageSession:
                 logprobs = msgspec.json.encode(logprobs_of(logits, token, self.request.logprobs))
         marks = [NO_TOKEN] * (len(payloads) - 1) + [token]
         return Computed([last_stage_payload(row, mark) for row, mark in zip(payloads, marks, strict=True)], token, logprobs)
+
+    def rebuild(self, rows: torch.Tensor) -> None:
+        """Keep rows out that a standby was given."""
+        payloads = rows_to_bytes(rows)
+        self.emit(Computed([last_stage_payload(row, NO_TOKEN) for row in payloads] if self.is_last else payloads))
 
     def emit(self, computed: Computed) -> None:
         """Hash and keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""

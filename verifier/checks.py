@@ -13,6 +13,7 @@ from inference import InferenceError
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
 from inference.compare import FAIL_CHANCE, Findings, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits, stands
+from inference.devices import CPU
 from inference.encoder import open_stage
 from inference.executor import StageExecutor
 from inference.loader import read_config
@@ -45,8 +46,8 @@ class CheckResult:
 class Replayers:
     """A replayer for each model that is on this machine."""
 
-    def __init__(self, shelf: ModelShelf) -> None:
-        self.shelf = shelf
+    def __init__(self, shelf: ModelShelf, device: torch.device = CPU) -> None:
+        self.shelf, self.device = shelf, device
         self._known: dict[bytes, Replayer] = {}
 
     def of(self, model_id: bytes) -> "Replayer | None":
@@ -55,15 +56,15 @@ class Replayers:
             folder = self.shelf.folders().get(model_id)
             if folder is None:
                 return None
-            self._known[model_id] = Replayer(folder, read_tolerances(folder))
+            self._known[model_id] = Replayer(folder, read_tolerances(folder), self.device)
         return self._known[model_id]
 
 
 class Replayer:
     """Holds the stages of one model that this worker has loaded, each checked against the manifest."""
 
-    def __init__(self, folder: Path, tolerances: Sequence[StageTolerance]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tolerances: Sequence[StageTolerance], device: torch.device = CPU) -> None:
+        self.folder, self.device = folder, device
         self.manifest = Manifest.read(folder)
         config = read_config(folder).get_text_config(decoder=True)
         self.hidden, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
@@ -76,7 +77,7 @@ class Replayer:
         def executor(dtype: torch.dtype, int8: bool) -> StageExecutor:
             key = (layers, dtype, int8)
             if key not in self._loaded:
-                self._loaded[key] = open_stage(self.folder, layers, dtype, self.manifest, int8=int8)
+                self._loaded[key] = open_stage(self.folder, layers, dtype, self.manifest, int8=int8, device=self.device)
             return self._loaded[key]
 
         return StageReplayer.of(ExecutionClass.parse(f"{precision}/sdpa"), executor)

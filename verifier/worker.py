@@ -16,7 +16,8 @@ from celery.worker import state
 
 from inference import InferenceError
 from inference.compare import Verdict, tolerance_root
-from protocol import Reverted, logs
+from inference.devices import parse_device
+from protocol import ProtocolError, Reverted, logs
 from protocol.database import open_pool
 from protocol.keystore import read_account
 from protocol.manifest import ModelShelf
@@ -54,7 +55,7 @@ def main() -> None:
     posting = int(chain.call("VerifierSet", "postingEpochs")) * int(chain.call("VerifierSet", "epochLength"))
     patience = max(posting / 2, LEAST_PATIENCE_SECONDS)
     list_patience = max(posting / 2, LIST_PATIENCE_SECONDS)
-    replayers = Replayers(ModelShelf(settings.models_dir))
+    replayers = Replayers(ModelShelf(settings.models_dir), parse_device(settings.device))
     app = celery_app(settings)
 
     @app.task(name=CHECK_TASK)
@@ -134,4 +135,7 @@ def _rounded(detail: dict[str, Any] | None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ProtocolError, InferenceError) as error:
+        sys.exit(f"verifier: {error}")

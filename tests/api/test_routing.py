@@ -1,12 +1,15 @@
 """Routes: the cheapest chain that covers all layers."""
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api import NoRoute
+from api.pipeline import fair_standbys
 from api.routing import Router, StageOffer, best_route
 from protocol.receipts import execution_class_id
 from protocol.units import LayerRange
@@ -36,6 +39,12 @@ def test_route__equal_offers__the_least_busy_is_taken_and_a_busy_one_that_is_che
     offers = [offer("a", 0, 10), offer("b", 10, 20), offer("c", 10, 20), offer("d", 10, 20, 2_000_000), offer("e", 20, 30)]
     for load, chosen in (({}, "b"), ({"a": 9, "b": 1}, "c"), ({"b": 2, "c": 3}, "b"), ({"b": 60, "c": 60}, "b")):
         assert names(best_route(offers, LayerRange(0, 30), 10, 10, load)) == ["a", chosen, "e"]
+
+
+def test_standby__of_a_stage_that_is_gone__comes_first_where_it_costs_no_more() -> None:
+    offers = [offer("cheap", 10, 20, 900_000), offer("dear", 10, 20, 1_100_000)]
+    gone: Any = [SimpleNamespace(standby=name, offer=offer("dead", 10, 20)) for name in ("dear", "", "cheap", "unknown")]
+    assert fair_standbys(gone, offers) == ("cheap",)
 
 
 def test_router__equal_offers__each_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import pytest
 from funcnet.network import Network
 from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(network: Network) -> Iterator[openai.OpenAI]:

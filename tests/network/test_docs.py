@@ -15,6 +15,8 @@ from funcnet import actors
 from funcnet.network import Network
 from tests.network.asking import serve_encoder, sign_for_each, wait_for_sellers
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path("docs/api.md")
 BLOCKS = [(language, code) for language, code in re.findall(r"```(bash|python|js)\n(.*?)```", PAGE.read_text(), re.S)]
 

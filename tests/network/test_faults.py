@@ -115,7 +115,7 @@ KILLS = [
     ("provider-2", "spare", 1),
     pytest.param("provider-2", "spare", 20, marks=pytest.mark.slow),
     pytest.param("provider-1", "spare-first", 20, marks=pytest.mark.slow),
-    ("provider-3", "spare-last", 20),
+    pytest.param("provider-3", "spare-last", 20, marks=pytest.mark.slow),
 ]
 
 
@@ -250,6 +250,7 @@ def resident(network: Network, name: str) -> int:
     return int(Path(f"/proc/{network.supervisor.processes[name].pid}/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.slow
 def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_far_are_billed(network: Network, client: openai.OpenAI) -> None:
     seen: list[Any] = []
     network.supervisor.kill("spare")
@@ -277,6 +278,7 @@ def test_provider__killed_without_a_spare__is_an_error_event_and_the_tokens_so_f
     assert 0 < by_layers["10-20"] <= job["completion_tokens"]
 
 
+@pytest.mark.slow
 def test_gateway__asked_to_end_in_mid_stream__finishes_the_answer_and_takes_no_other(network: Network, client: openai.OpenAI) -> None:
     seen: list[Any] = []
     try:
@@ -318,6 +320,7 @@ def reachable(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_database__killed_in_mid_stream__the_stream_goes_on_and_is_billed_once_it_is_back(
     network: Network, client: openai.OpenAI, story: list[int]
 ) -> None:

@@ -13,6 +13,8 @@ from funcnet.network import Network
 from funcnet.processes import free_ports
 from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 
+pytestmark = pytest.mark.slow
+
 STORY = [{"role": "user", "content": "Tell me a very long story."}]
 
 

@@ -12,6 +12,8 @@ import pytest
 from funcnet.network import Network
 from tests.network.asking import ask, extra, job_once, payer_of_its_own, providers_asked_afresh, receipts_of, reference, replaying, verify
 
+pytestmark = pytest.mark.slow
+
 Messages = list[dict[str, str]]
 FOLLOW_UP = {"role": "user", "content": "Now say it shorter."}
 

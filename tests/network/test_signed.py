@@ -19,6 +19,8 @@ from protocol.typed import Signed
 from protocol.units import FUNC
 from tests.network.asking import MODEL, QUESTION, ask, extra, receipts_of, sign_for_each, wait_for_sellers
 
+pytestmark = pytest.mark.slow
+
 MOST = FUNC // 10
 NAME = "signer-payer"
 

@@ -19,6 +19,8 @@ from protocol.vectors import counted
 from tests.network.asking import MODEL, QUESTION, ask, extra, payer_of_its_own
 from tests.network.test_gateways import client_of
 
+pytestmark = pytest.mark.slow
+
 TOKEN = secrets.token_urlsafe(32)
 
 

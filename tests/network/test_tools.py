@@ -10,6 +10,8 @@ import pytest
 from funcnet.network import Network
 from tests.network.asking import MODEL, ask, extra
 
+pytestmark = pytest.mark.slow
+
 CITIES = ["Rome", "Oslo", "Lima"]
 WEATHER: dict[str, Any] = {
     "name": "get_weather",

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.manifest import Manifest, TensorEntry
 from protocol.units import LayerRange
-from provider.placement import Choice, Serving, choices, missing, throughput, weight_bytes
+from provider.placement import Choice, Serving, better, choices, missing, throughput, weight_bytes
 
 WHOLE = LayerRange(0, 30)
 FIRST, MIDDLE, LAST = (LayerRange(at, at + 10) for at in (0, 10, 20))
@@ -81,3 +81,37 @@ def test_weight_bytes__ends_carry_what_belongs_to_no_layer() -> None:
     assert weight_bytes(manifest, MIDDLE, 2) == 10 * 40
     assert weight_bytes(manifest, FIRST, 2) == weight_bytes(manifest, LAST, 2) == 12 * 40
     assert weight_bytes(manifest, WHOLE, 4) == 32 * 80
+
+
+def other(served: list[LayerRange], now: LayerRange, free: int = PART, least: float = 0.1) -> LayerRange | None:
+    found = choices(RANGES, network(*served), WHOLE, [PART, PART, PART, ALL], 100, free)
+    choice = better(found, now, least)
+    return None if choice is None else choice.layers
+
+
+@pytest.mark.parametrize(
+    ("others", "now", "to"),
+    [
+        # Who closed the hole has gone, and this one is not the narrowest any more.
+        ([FIRST, FIRST, LAST], FIRST, MIDDLE),
+        ([FIRST, FIRST, MIDDLE, LAST, LAST], FIRST, MIDDLE),
+        # It is where it is needed, or nowhere more than there.
+        ([FIRST, LAST], MIDDLE, None),
+        ([FIRST, MIDDLE, LAST], MIDDLE, None),
+        ([FIRST, MIDDLE, MIDDLE, LAST], MIDDLE, None),
+        # Nothing gets through either way, but less is missing.
+        ([FIRST], FIRST, MIDDLE),
+        ([FIRST], MIDDLE, None),
+    ],
+)
+def test_better__others_come_and_go__leads_where_more_gets_through(others: list[LayerRange], now: LayerRange, to: LayerRange | None) -> None:
+    assert other(others, now) == to
+
+
+def test_better__less_than_is_asked__is_not_worth_a_move() -> None:
+    assert other([FIRST, MIDDLE, LAST], FIRST, ALL, least=0.5) is None
+    assert other([FIRST, MIDDLE, LAST], FIRST, ALL, least=0.2) == WHOLE
+
+
+def test_better__what_does_not_fit__is_no_choice() -> None:
+    assert other([FIRST, LAST], FIRST, PART - 1) is None
