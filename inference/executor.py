@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
-from inference import CutError
+from inference import CutError, LoadError
 from inference.devices import to_device, to_host
 from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
@@ -117,6 +117,17 @@ class StageExecutor:
         for name, buffer in found.named_buffers():  # those that are no part of the state, as rotary frequencies
             owner, _, own_name = name.rpartition(".")
             model.get_submodule(owner)._buffers[own_name] = buffer
+
+    def compile(self) -> None:
+        """Have torch compile what in each layer knows no cache (norms, linear layers), for rows of any number. Raises LoadError where it cannot."""
+        for index in self.stage.layers:
+            for part in self.stage.blocks[index].children():
+                if not any(hasattr(module, "layer_idx") for module in part.modules()):
+                    part.compile(dynamic=True)
+        try:
+            self.forward(self.open_session(), self._random_rows(2, torch.Generator().manual_seed(0)))
+        except RuntimeError as error:  # what torch raises, without a C++ compiler for one
+            raise LoadError(f"torch cannot compile this stage ({str(error).strip().splitlines()[0]}); unset FUNCNET_COMPILE") from error
 
     @property
     def hidden_size(self) -> int:

@@ -85,6 +85,7 @@ class ProviderSettings(NetworkSettings):
     execution_class: str = Field("float32/sdpa", description="dtype and attention kernel to serve in")
     device: str = Field("auto", description="what to compute on: cpu, cuda, cuda:1, or auto for the first GPU, else the CPU")
     threads: int = Field(1, ge=1, description="threads of the compute process")
+    compile: bool = Field(False, description="have torch compile norms and linear layers, which takes a minute at the start and a C++ compiler")
     kv_bytes: int = Field(2_000_000_000, ge=1, description="bytes of KV cache at most; a session is refused where its longest answer would not fit")
     evidence_bytes: int = Field(20_000_000_000, ge=1, description="bytes of rows to keep at most; new sessions are refused while they are used up")
     bulk_percent: int = Field(

@@ -73,6 +73,8 @@ async def serve(settings: ProviderSettings, tamper: Callable[[StageServer], None
         log.info("removed sessions that a restart cut off before their first checkpoint", sessions=swept)
     signer = Signer(chain.receipts_domain, bytes(account.key), settings.owner)
     backing, executor = Backing(chain, ledger, chain.settlement_domain), executor_of(settings.model_dir, stage)
+    if settings.compile:
+        executor.compile()
     if not executor.pack():
         log.warning("sessions run one after another: this model's state is not kept in plain keys and values", layers=settings.layers)
     row_bytes = executor.hidden_size * execution.dtype.itemsize

@@ -38,6 +38,30 @@ def test_rows__on_the_cpu__are_not_copied() -> None:
     assert to_host([rows])[0] is rows
 
 
+@pytest.mark.slow
+def test_compile__sessions_in_one_pass__are_what_they_are_without(model_dir: Path) -> None:
+    plain, compiled = (open_stage(model_dir, CUTS[1], torch.float32) for _ in range(2))
+    compiled.compile()
+    outs = []
+    for stage in (plain, compiled):
+        assert stage.pack()
+        sessions = [stage.open_session() for _ in range(2)]
+        rows = [torch.randn(count, stage.hidden_size, generator=torch.Generator().manual_seed(count)) for count in (5, 9)]
+        stage.step(list(zip(sessions, rows, strict=True)))
+        outs.append(torch.cat([out.rows for out in stage.step([(session, part[:1]) for session, part in zip(sessions, rows, strict=True)])]))
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_compile__without_a_compiler__says_what_to_do(model_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    stage = open_stage(model_dir, CUTS[1], torch.float32)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nonexistent/g++",))
+    with pytest.raises(LoadError, match=r"torch cannot compile this stage .* unset FUNCNET_COMPILE"):
+        stage.compile()
+
+
 @gpu
 def test_gpu__float32__writes_the_text_of_the_cpu(model_dir: Path) -> None:
     texts = []
