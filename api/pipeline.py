@@ -231,19 +231,16 @@ class Pipeline:
     async def _ask_to_open(self, stop: RouteStop, request: OpenRequest) -> tuple[StageClient, OpenReply]:
         """Raises StageUnavailable or StageRefused. A kept channel may have died with the stage's last process: then once more over a new one."""
         began = asyncio.get_running_loop().time()
-        client = await self.router.clients.to(stop)
-        try:
-            return client, await client.call("Open", request, OpenReply, OPEN_SECONDS)
-        except StageUnavailable:
-            self.router.clients.forget(stop)
-            if asyncio.get_running_loop().time() - began > DIED_SECONDS:
-                raise
-        client = await self.router.clients.to(stop)
-        try:
-            return client, await client.call("Open", request, OpenReply, OPEN_SECONDS)
-        except StageUnavailable:
-            self.router.clients.forget(stop)
-            raise
+        again = True
+        while True:
+            client = await self.router.clients.to(stop)
+            try:
+                return client, await client.call("Open", request, OpenReply, OPEN_SECONDS)
+            except StageUnavailable:
+                self.router.clients.forget(stop)
+                if not again or asyncio.get_running_loop().time() - began > DIED_SECONDS:
+                    raise
+                again = False
 
     async def _attach_first(self) -> None:
         first = self.legs[0]
