@@ -400,10 +400,12 @@ def test_worker__half_written_message__begins_anew(network: Network) -> None:
     assert worker.poll() is None
 
 
-def test_stand_ins__replayed_by_verifiers__pass_from_the_first_row_they_served(network: Network, stand_ins: list[StageReceipt]) -> None:
-    assert {str(receipt.layers) for receipt in stand_ins} >= {"10-20", "20-30"}
+@pytest.mark.parametrize("layers", ["10-20", pytest.param("20-30", marks=pytest.mark.slow)])
+def test_stand_ins__replayed_by_verifiers__pass_from_the_first_row_they_served(network: Network, stand_ins: list[StageReceipt], layers: str) -> None:
+    found = [receipt for receipt in stand_ins if str(receipt.layers) == layers]
+    assert found
     with psycopg.connect(network.database_url, autocommit=True) as connection:
-        for receipt in stand_ins:
+        for receipt in found:
             key = (receipt.provider, receipt.number)
 
             def verdicts(key: tuple[str, int] = key) -> set[str]:
