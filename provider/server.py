@@ -478,11 +478,19 @@ class StageServer:
                     reply = await self.closing.close(session, request)
                     self._forget(session)
                     await asyncio.to_thread(session.files.close)
-                    if self.prefixes.wants(session):
-                        rows = session.cache.position
-                        self.prefixes.keep(session, await self.scheduler.alone(lambda: self.executor.fork(session.cache, rows, rows, apart=True)))
+                    await self._keep(session)
                     return reply
         return await self.closing.close_cut_off(request)
+
+    async def _keep(self, session: StageSession) -> None:
+        """Keep what a closed session began with, for later ones. Its receipt is signed, and has to be given out whatever becomes of this."""
+        if not self.prefixes.wants(session):
+            return
+        rows = session.cache.position
+        try:
+            self.prefixes.keep(session, await self.scheduler.alone(lambda: self.executor.fork(session.cache, rows, rows, apart=True)))
+        except Exception:  # out of memory, for one
+            log.exception("the session's beginning is not kept", job=session.offer.job_id.hex()[:16])
 
     async def batch(self, request: BatchAsk) -> BatchReply:
         """An anchored batch's receipts. Raises Refused."""
