@@ -14,6 +14,8 @@ from protocol.vectors import counted
 from provider import Refused
 from provider.evidence import EvidenceStore, RowLog, SessionFiles
 from provider.prefixes import Prefixes, take_over
+from provider.scheduler import Scheduler
+from provider.server import StageServer
 
 EARLIER: SessionOffer = replace(counted(SessionOffer, 1), job_id=b"e" * 32, first_position=0, cached_tokens=0, prompt_tokens=6, max_tokens=4)
 LATER = replace(EARLIER, job_id=b"l" * 32, cached_tokens=5, prefix_job=EARLIER.job_id, prompt_tokens=9)
@@ -145,3 +147,15 @@ def test_take_over__last_stage__the_tokens_of_the_earlier_answer_are_no_answer_n
     for row in HIDDEN[:5]:
         run.rows_out.append(last_stage_payload(row, -1))
     assert taken.rows_out.tree.root() == run.rows_out.tree.root()
+
+
+async def test_keep__no_memory_for_it__is_no_error_of_the_job_that_ended() -> None:
+    def fork(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    prefixes = Prefixes(possible=True)
+    executor: Any = SimpleNamespace(fork=fork)
+    server: Any = SimpleNamespace(prefixes=prefixes, executor=executor, scheduler=Scheduler(executor, lambda: 0))
+    session: Any = SimpleNamespace(offer=SimpleNamespace(first_position=0, job_id=bytes(32)), plant=None, cache=SimpleNamespace(position=3))
+    await StageServer._keep(server, session)
+    assert prefixes.rows == 0
