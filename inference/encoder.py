@@ -72,13 +72,7 @@ class EncoderExecutor(StageExecutor):
 
 
 def load_encoder(
-    folder: Path,
-    layers: LayerRange,
-    dtype: torch.dtype,
-    manifest: Manifest | None = None,
-    attention: str = "sdpa",
-    int8: bool = False,
-    device: torch.device = CPU,
+    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
 ) -> LoadedStage:
     """All of a model that makes vectors; arguments and errors as of ``load_stage``."""
     config = read_config(folder)
@@ -97,7 +91,6 @@ def load_encoder(
     model.eval().requires_grad_(False)
     if int8:
         round_linears(blocks)
-    model.to(device)
     return LoadedStage(model, model, blocks, layers, True, True, keys)
 
 
@@ -110,9 +103,11 @@ def stage_of(
     int8: bool = False,
     device: torch.device = CPU,
 ) -> LoadedStage:
-    """A stage of a model of either kind. Raises LoadError, TensorMismatch or CutError."""
+    """A stage of a model of either kind, on the device. Raises LoadError, TensorMismatch or CutError."""
     load = load_stage if encoder_of(folder) is None else load_encoder
-    return load(folder, layers, dtype, manifest, attention, int8, device)
+    stage = load(folder, layers, dtype, manifest, attention, int8)
+    nn.Module.to(stage.model, device)
+    return stage
 
 
 def executor_of(folder: Path, stage: LoadedStage) -> StageExecutor:

@@ -17,7 +17,6 @@ from transformers.distributed import DistributedConfig
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 
 from inference import CutError, LoadError
-from inference.devices import CPU
 from inference.weights import check_tensors, open_tensors
 from protocol.manifest import Manifest
 from protocol.units import LayerRange
@@ -102,13 +101,7 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
 
 
 def load_stage(
-    folder: Path,
-    layers: LayerRange,
-    dtype: torch.dtype,
-    manifest: Manifest | None = None,
-    attention: str = "sdpa",
-    int8: bool = False,
-    device: torch.device = CPU,
+    folder: Path, layers: LayerRange, dtype: torch.dtype, manifest: Manifest | None = None, attention: str = "sdpa", int8: bool = False
 ) -> LoadedStage:
     """Load layers ``[first, end)`` and, where the range reaches them, the embedding, the final norm and the head.
 
@@ -141,7 +134,6 @@ def load_stage(
     model.eval().requires_grad_(False)
     if int8:
         round_linears(blocks[index] for index in range(layers.first, layers.end))
-    model.to(device)
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
 
 

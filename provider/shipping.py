@@ -10,7 +10,7 @@ from inference.portable import BLOCK_ROWS, ROWS_OUT, BlockHashes, KvBlocks, rows
 
 @dataclass
 class Shipping:
-    """What one session has to ship: whole blocks, as soon as their last row was run. ``note`` and ``cut`` run one after the other for each frame."""
+    """What one session has to ship: whole blocks, as soon as their last row was run. ``hashes`` is told of a frame before ``cut``."""
 
     executor: StageExecutor
     hashes: BlockHashes
