@@ -134,19 +134,28 @@ def test_rows_sent_are_not_those_committed_to__the_next_stage_refuses__and_nobod
 
 
 def come_back(network: Network, name: str) -> None:
-    """A provider that was convicted for the pair before makes up for what it lost and offers again once its jail is over."""
+    """A provider that was convicted makes up for what it lost and offers again once its jail is over."""
     chain, owner = network.chain, network.wallet(name).account()
     if chain.call("ProviderRegistry", "isServing", owner.address):
         return
-    jailed_until = struct_values("ProviderRegistry", "providerInfo", chain.call("ProviderRegistry", "providerInfo", owner.address))["jailedUntil"]
-    if chain.now() < jailed_until - UNJAIL_SECONDS:
+
+    def jailed_until() -> int:
+        return int(struct_values("ProviderRegistry", "providerInfo", chain.call("ProviderRegistry", "providerInfo", owner.address))["jailedUntil"])
+
+    if chain.now() < jailed_until() - UNJAIL_SECONDS:
         with pytest.raises(FuncnetError, match="is jailed for another"):
             network.unjail(name)
+
+    def released() -> bool:
+        """Each verdict on what it did before prolongs its jail, the last one long after the first."""
+        accused = any(d["provider"] == owner.address and d["status"] in (Status.OPEN, Status.JUDGED) for d in _disputes(network))
+        return not accused and chain.now() >= jailed_until()
+
+    network.wait(released, VERDICT_SECONDS, f"the last verdict on {name} and the end of its jail")
     lost = 20_000 * FUNC - chain.call("Staking", "stakeOf", owner.address)
     actors.give_func(chain, network.wallet("treasury").account(), owner.address, lost // FUNC + 1)
     chain.send(owner, "FuncToken", "approve", chain.address("Staking"), lost)
     chain.send(owner, "Staking", "stake", owner.address, lost)
-    network.wait(lambda: chain.now() >= jailed_until, 120, "the end of a jail")
     network.unjail(name)
     assert chain.call("ProviderRegistry", "isServing", owner.address)
 
