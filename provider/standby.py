@@ -48,6 +48,8 @@ class Shipper:
     clients: StageClients = field(default_factory=StageClients)
     lost: set[bytes] = field(default_factory=set)
     _waiting: "asyncio.Queue[tuple[bytes, KvBlocks]]" = field(default_factory=lambda: asyncio.Queue(WAITING))
+    _stop: RouteStop | None = None
+    """Where the standby is, as the chain said; asked again after a file that did not get there."""
 
     def put(self, job_id: bytes, blocks: KvBlocks) -> None:
         if job_id in self.lost:
@@ -72,21 +74,27 @@ class Shipper:
                 self._lose(job_id, str(error))
 
     async def _send(self, job_id: bytes, blocks: KvBlocks) -> None:
-        raw = await asyncio.to_thread(blocks.encode)
-        digest = hashlib.sha256(raw).digest()
-        shipment = KvShipment(job_id, self.signer.provider, self.standby, blocks.first, blocks.end, digest)
-        header = msgspec.json.encode(Signed.of(shipment, shipment.sign(self.signer.domain, self.signer.key)))
-        info = struct_values("ProviderRegistry", "providerInfo", await asyncio.to_thread(self._info))
-        stop = RouteStop(self.standby, info["operator"], info["endpoint"], "0x" + info["tlsCertHash"].hex(), blocks.layers.first, blocks.layers.end)
-        client: StageClient = await self.clients.to(stop)
+        if (stop := self._stop) is None:
+            stop = await asyncio.to_thread(self._standby_at, blocks.layers)
+        raw = await asyncio.to_thread(self._file, job_id, blocks)
         try:
-            await client.ship(len(header).to_bytes(LENGTH_BYTES, "little") + header + raw)
+            client: StageClient = await self.clients.to(stop)
+            await client.ship(raw)
+            self._stop = stop
         except StageUnavailable:
             self.clients.forget(stop)
+            self._stop = None
             raise
 
-    def _info(self) -> object:
-        return self.chain.call("ProviderRegistry", "providerInfo", self.standby)
+    def _file(self, job_id: bytes, blocks: KvBlocks) -> bytes:
+        raw = blocks.encode()
+        shipment = KvShipment(job_id, self.signer.provider, self.standby, blocks.first, blocks.end, hashlib.sha256(raw).digest())
+        header = msgspec.json.encode(Signed.of(shipment, shipment.sign(self.signer.domain, self.signer.key)))
+        return len(header).to_bytes(LENGTH_BYTES, "little") + header + raw
+
+    def _standby_at(self, layers: LayerRange) -> RouteStop:
+        info = struct_values("ProviderRegistry", "providerInfo", self.chain.call("ProviderRegistry", "providerInfo", self.standby))
+        return RouteStop(self.standby, info["operator"], info["endpoint"], "0x" + info["tlsCertHash"].hex(), layers.first, layers.end)
 
     def _lose(self, job_id: bytes, reason: str) -> None:
         self.lost.add(job_id)
@@ -128,12 +136,11 @@ class Standby:
 
     async def take(self, raw: bytes) -> None:
         """Keep a file: the signed KvShipment, its length before it, then the file. Raises Refused, BadSignature or ValueError."""
-        length = int.from_bytes(raw[:LENGTH_BYTES], "little")
-        signed = msgspec.json.decode(raw[LENGTH_BYTES : LENGTH_BYTES + length], type=Signed)
-        file, shipment = raw[LENGTH_BYTES + length :], KvShipment.from_json(signed.message)
+        signed, file, digest = await asyncio.to_thread(_parts, raw)
+        shipment = KvShipment.from_json(signed.message)
         if shipment.provider not in self.trusted:
             raise Refused(f"keys and values of {shipment.provider} are not taken; its operator's other agents name it in FUNCNET_KV_FROM")
-        if shipment.standby != self.signer.provider or shipment.file_hash != hashlib.sha256(file).digest():
+        if shipment.standby != self.signer.provider or shipment.file_hash != digest:
             raise Refused("the file is not the one that is signed for, or is for another provider")
         await self._require_operator(shipment.provider, shipment.signer(self.signer.domain, signed.signature_bytes))
         try:
@@ -174,3 +181,10 @@ class Standby:
         if await asyncio.to_thread(self.chain.call, "ProviderRegistry", "providerOf", operator) != provider:
             raise Refused(f"{operator} is no operator of {provider}")
         self._operators[key] = now
+
+
+def _parts(raw: bytes) -> tuple[Signed, bytes, bytes]:
+    """The header, the file behind it, and the file's SHA-256. Raises ValueError."""
+    start = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "little")
+    file = raw[start:]
+    return msgspec.json.decode(raw[LENGTH_BYTES:start], type=Signed), file, hashlib.sha256(file).digest()
