@@ -114,10 +114,10 @@ class Bench:
         return Checked(guilty, total, verdicts, scores)
 
     def _verdict(self, honest: "Honest", errors: RowErrors, first: int, tokens: int, margins: Sequence[float]) -> Verdict:
-        own = margins[:tokens] if self.replayers[honest.index].is_last else ()
-        found, tolerance = findings(errors.until(first + tokens), first, own), self.tolerances[honest.index]
+        errors, tolerance = errors.until(first + tokens), self.tolerances[honest.index]
+        found = findings(errors, first, margins[:tokens] if self.replayers[honest.index].is_last else ())
         verdict = judge(found, tolerance)
-        if verdict is Verdict.FAIL and not stands(found, [findings(one.until(first + tokens), first) for one in honest.errors], tolerance):
+        if verdict is Verdict.FAIL and not stands(found, errors, [one.until(first + tokens) for one in honest.errors], tolerance):
             return Verdict.INCONCLUSIVE
         return verdict
 

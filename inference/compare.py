@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.receipts import wire_dtype_of
 from protocol.trees import row_tree_root
 from protocol.units import LayerRange
 
@@ -33,6 +34,10 @@ ALIGNMENT_CAP = 1.0
 """A row counts for at most as much as all the way to a usual row of the probe, or as far on the other side."""
 TOKEN_CAP = 10.0
 """A token's margin counts for at most this many times the noise of its logits."""
+EXACT = "float32"
+"""The dtype that is its own reference, and has no twin."""
+ROW_MARGIN, CLEAR = 4.0, 5.0
+"""How far a FAIL has to stand from what honest machines give: a row by this factor, where there is no twin; a statistic by so many deviations."""
 FAIL_CHANCE, LOOK_CHANCE = 1e-6, 1e-3
 """How often each statistic of an honest job-stage may exceed its limit: to FAIL, and to be INCONCLUSIVE."""
 
@@ -280,28 +285,33 @@ def judge(found: Findings, tolerance: StageTolerance) -> Verdict:
     return Verdict.PASS
 
 
-def stands(found: Findings, honest: Sequence[Findings], tolerance: StageTolerance) -> bool:
-    """Whether a FAIL holds against what ``honest`` machines give for the same rows in.
+def stands(found: Findings, errors: RowErrors, honest: Sequence[RowErrors], tolerance: StageTolerance) -> bool:
+    """Whether a FAIL holds against what ``honest`` machines give for the same rows in; ``found`` are the statistics of ``errors``.
 
     Whoever chooses a stage's rows in can choose some on which honest arithmetic looks wrong: rows that the layers nearly cancel, or of a size that no
-    prompt gives. So every honest variant has to lie well below each limit, half-way down to where a check would be INCONCLUSIVE, and the claimed rows
-    have to lie further above all of them than those two limits are apart. Margins are judged by the stage's own rows, and stand.
+    prompt gives. Without a twin the limits have to be exceeded by rows that count only as far as they are off by more than ``ROW_MARGIN`` times what
+    any honest machine is. With one, a statistic has to FAIL in which all honest machines lie low, half-way down to where a check would be
+    INCONCLUSIVE, the claim further above them all than those two limits are apart, and above their mean by ``CLEAR`` standard deviations. Margins are
+    judged by the stage's own rows, and stand.
     """
     fail, look = limits(found, tolerance, tolerance.fail, FAIL_CHANCE), limits(found, tolerance, tolerance.look, LOOK_CHANCE)
     if "margin" in fail and fail["margin"][0] > fail["margin"][1]:
         return True
-    variants = [limits(one, tolerance, tolerance.look, LOOK_CHANCE) for one in honest]
-    lies = False
+    if wire_dtype_of(tolerance.precision) == EXACT:
+        worst = np.max([one.size for one in honest], axis=0)
+        beyond = np.maximum(errors.size - np.maximum(worst + np.log(ROW_MARGIN), 0), -ROW_CAP)
+        return judge(findings(RowErrors(beyond), found.prompt_rows), tolerance) is Verdict.FAIL
+    variants = [limits(findings(one, found.prompt_rows), tolerance, tolerance.look, LOOK_CHANCE) for one in honest]
     for name, (value, limit) in fail.items():
-        if name == "margin":
+        if name == "margin" or value <= limit:
             continue
         # Alignments are off to either side.
-        usual = max(abs(one[name][0]) if name == "probe" else one[name][0] for one in variants)
+        usual = np.array([abs(one[name][0]) if name == "probe" else one[name][0] for one in variants])
         between = limit - look[name][1]
-        if usual > limit - between / 2:
-            return False
-        lies |= value > limit and value >= usual + between
-    return lies
+        clear = max(usual.max() + between, usual.mean() + CLEAR * usual.std(ddof=1))
+        if usual.max() <= limit - between / 2 and value >= clear:
+            return True
+    return False
 
 
 def drift_score(found: Findings, tolerance: StageTolerance) -> float:

@@ -1,6 +1,6 @@
 """Run one stage: rows in, rows out, over a KV cache for each session."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +73,7 @@ class StageExecutor:
     _slabs: dict[int, Slab] = field(default_factory=dict, init=False)
     """Where sessions keep their keys and values, by how many rows there is room for."""
     _inject: torch.Tensor | None = field(default=None, init=False)
+    _move: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, init=False)
     _captured: torch.Tensor | None = field(default=None, init=False)
     _final: torch.Tensor | None = field(default=None, init=False)
 
@@ -330,6 +331,15 @@ class StageExecutor:
             model.set_attn_implementation(usual)
 
     @contextmanager
+    def moving(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """With another input to the first owned layer than it is given."""
+        self._move = move
+        try:
+            yield
+        finally:
+            self._move = None
+
+    @contextmanager
     def _injecting(self, rows: torch.Tensor | None) -> Iterator[None]:
         self._inject, self._captured = rows, None
         try:
@@ -337,8 +347,9 @@ class StageExecutor:
         finally:
             self._inject = None
 
-    def _replace_input(self, _module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        return None if self._inject is None else (self._inject, *args[1:])
+    def _replace_input(self, _module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        rows = args[0] if self._inject is None else self._inject
+        return (rows if self._move is None else self._move(rows), *args[1:])
 
     def _finish(self, _module: torch.nn.Module, _args: tuple[torch.Tensor, ...], out: Any) -> Any:
         self._capture(out.last_hidden_state)

@@ -20,8 +20,8 @@ from protocol.units import LayerRange
 HEAD_NOISE = 16 * torch.finfo(torch.float32).eps
 """float32 logits are off by about this share of the greatest: sums of a few hundred products, in an order that is the machine's own."""
 
-PERTURBED, CHUNKED = 8, 3
-"""How many variants of honest work a FAIL is held against."""
+VARIANTS = 32
+"""How many variants of honest work a FAIL is held against: so many that how far they are spread is known, too."""
 
 HEAD_ROWS = 256
 """Rows in one pass through the head, whose logits take a vocabulary each: memory stays bounded for long jobs."""
@@ -96,25 +96,21 @@ class StageReplayer:
                 found[i] = Replay(*(None if run is None else run[at, :count].copy() for run in runs))  # type: ignore[arg-type]
         return [found[i] for i in range(len(jobs))]
 
-    def variants(self, rows_in: torch.Tensor) -> list[Rows]:
-        """What other honest machines might give for these rows in, [n, hidden] each: by another attention kernel, and with each number off by up to
-        half of its last bit; of token ids, which have no last bit, in two chunks."""
-        executor = self.twin or self.reference
-        with executor.attending("eager"):
-            found = [_run(executor, rows_in[None])[0]]
-        source = torch.Generator().manual_seed(1)
-        if executor.encoder is not None:  # each text by itself, where they ran together
+    def variants(self, rows_in: torch.Tensor, count: int = VARIANTS) -> list[Rows]:
+        """What ``count`` other honest machines might give for these rows in, [n, hidden] each: with each number that the first layer takes off by up
+        to half of its last bit, half of them by another attention kernel. Of an encoder's texts, one machine more, which runs them one by one."""
+        executor, source, found = self.twin or self.reference, torch.Generator().manual_seed(1), []
+        # An encoder's texts are a batch already.
+        at_once = 1 if executor.encoder is not None else max(1, PASS_ROWS // len(rows_in))
+        usual = str(executor.stage.model.config._attn_implementation)
+        with executor.moving(lambda rows: _moved(rows, source)):
+            for kernel, machines in (("eager", count // 2), (usual, count - count // 2)):
+                with executor.attending(kernel):
+                    for first in range(0, machines, at_once):
+                        found += list(_run(executor, rows_in.expand(min(at_once, machines - first), *rows_in.shape)))
+        if executor.encoder is not None:
             texts = rows_in.tensor_split(executor.encoder.starts(rows_in.tolist())[1:])
-            return [*found, np.concatenate([_run(executor, text[None])[0] for text in texts])]
-        if executor.stage.is_first:
-            cuts = torch.randint(1, len(rows_in), (CHUNKED,), generator=source).tolist() if len(rows_in) > 1 else []
-            return [*found, *(_in_chunks(executor, rows_in, cut) for cut in cuts)]
-        rows = rows_in.to(executor.dtype)
-        noise = 2 * torch.rand((PERTURBED, *rows.shape), generator=source, dtype=torch.float64) - 1
-        moved = (rows.double() * (1 + torch.finfo(executor.dtype).eps / 2 * noise)).to(executor.dtype)
-        at_once = max(1, PASS_ROWS // len(rows))
-        for first in range(0, PERTURBED, at_once):
-            found += list(_run(executor, moved[first : first + at_once]))
+            found.append(np.concatenate([_run(executor, text[None])[0] for text in texts]))
         return found
 
     def margins(self, claims: Sequence[SampledClaim]) -> list[list[float]]:
@@ -154,6 +150,7 @@ def _run(executor: StageExecutor, rows: torch.Tensor) -> Rows:
     return to_float32(executor.forward_batch(executor.open_session(), rows, None).rows)
 
 
-def _in_chunks(executor: StageExecutor, rows: torch.Tensor, cut: int) -> Rows:
-    session = executor.open_session()
-    return np.concatenate([to_float32(executor.forward(session, part).rows) for part in (rows[:cut], rows[cut:])])
+def _moved(rows: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+    """Each number off by up to half of its last bit."""
+    noise = 2 * torch.rand(rows.shape, generator=source, dtype=torch.float64).to(rows.device) - 1
+    return (rows.double() * (1 + torch.finfo(rows.dtype).eps / 2 * noise)).to(rows.dtype)

@@ -14,7 +14,7 @@ from protocol.sampling import SamplingParameters
 from protocol.units import LayerRange
 from verifier.checks import Replayer
 
-JOBS, TOKENS = 2, 4
+JOBS, TOKENS, MACHINES = 2, 4, 4
 WIDEST = {"float32": 5e-3, "bfloat16": 0.05, "bfloat16+int8": 0.05}
 """Protocol bounds: how far from the reference, relative to their size, a table may let the mean of 32 rows of a precision lie."""
 
@@ -51,7 +51,7 @@ def _passes(replayer: Replayer, entries: Sequence[StageTolerance], precision: st
 
 def _passes_texts(stage: StageReplayer, entry: StageTolerance, texts: torch.Tensor) -> bool:
     """The same for an encoder, from whose rows no token is drawn: by another kernel, and each text alone where the replay runs them together."""
-    return all(_verdict(stage, entry, texts, claimed, 0) is not Verdict.FAIL for claimed in stage.variants(texts))
+    return all(_verdict(stage, entry, texts, claimed, 0) is not Verdict.FAIL for claimed in stage.variants(texts, MACHINES))
 
 
 def _verdict(stage: StageReplayer, entry: StageTolerance, rows_in: torch.Tensor, claimed: Rows, first: int) -> Verdict:

@@ -12,7 +12,7 @@ import torch
 from inference import InferenceError
 from inference.calibrate import read_tolerances
 from inference.classes import ExecutionClass, rows_from_bytes, to_float32
-from inference.compare import FAIL_CHANCE, Findings, Replay, StageTolerance, Verdict, drift_score, findings, judge, limits, stands
+from inference.compare import FAIL_CHANCE, Replay, RowErrors, StageTolerance, Verdict, drift_score, findings, judge, limits, stands
 from inference.devices import CPU
 from inference.encoder import open_stage
 from inference.executor import StageExecutor
@@ -140,7 +140,7 @@ class Replayer:
         for name, (value, limit) in limits(found, tolerance, tolerance.fail, FAIL_CHANCE).items():
             detail |= {name: value, f"{name}_limit": limit}
         verdict = judge(found, tolerance)
-        if verdict is Verdict.FAIL and not stands(found, self._honest(stage, rows_in, served, tolerance, at - first), tolerance):
+        if verdict is Verdict.FAIL and not stands(found, errors, self._honest(stage, rows_in, served, tolerance), tolerance):
             detail["reason"] = "honest work looks wrong on these rows in: nobody can be judged by them"
             return Verdict.INCONCLUSIVE, detail
         if verdict is Verdict.PASS and unread:
@@ -168,9 +168,8 @@ class Replayer:
             return f"the schema cannot be read here: {error}"
         return "" if grammar is None or all(map(grammar.accept, claim.tokens)) else "a token is none that the schema allows, as it is read here"
 
-    def _honest(self, stage: StageReplayer, rows_in: Evidence, served: Replay, tolerance: StageTolerance, prompt_rows: int) -> list[Findings]:
-        variants, count = stage.variants(self.rows_in(rows_in)), len(served.reference)
-        return [findings(tolerance.errors(rows[-count:], served), prompt_rows) for rows in variants]
+    def _honest(self, stage: StageReplayer, rows_in: Evidence, served: Replay, tolerance: StageTolerance) -> list[RowErrors]:
+        return [tolerance.errors(rows[-len(served.reference) :], served) for rows in stage.variants(self.rows_in(rows_in))]
 
 
 def _execution(evidence: Evidence) -> ExecutionClass:

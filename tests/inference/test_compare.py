@@ -33,7 +33,7 @@ from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
-from inference.replay import PASS_ROWS, StageReplayer, passes
+from inference.replay import PASS_ROWS, VARIANTS, StageReplayer, passes
 from protocol.sampling import SamplingParameters, sample
 from protocol.units import LayerRange
 from tests.adversaries.compute import COMPUTE
@@ -269,21 +269,45 @@ def test_calibrate__few_runs__gives_wide_limits_of_the_right_size(model_dir: Pat
         assert 0.1 < entry.noise / table[(entry.layers, "float32")].noise < 10
 
 
-def test_stands__where_honest_variants_lie_high_or_as_high__does_not() -> None:
-    found = replace(QUIET, served=1.0)
-    assert judge(found, TOLERANCE) is Verdict.FAIL
+def standing(served: float, *honest: float, aligned: float = 0.0, others: float = 0.0, margins: Sequence[float] = (), exact: bool = False) -> bool:
+    """Whether 8 rows, each off by ``served``, stand against honest machines off by ``honest``; ``aligned`` and ``others`` are their alignments."""
+
+    def off(size: float, along: float) -> RowErrors:
+        return RowErrors(np.full(8, size), None if exact else np.full(8, along))
+
+    tolerance = replace(TOLERANCE, precision="float32", probe=None) if exact else TOLERANCE
+    errors = off(served, aligned)
+    found = findings(errors, 0, margins)
+    assert judge(found, tolerance) is Verdict.FAIL
+    return stands(found, errors, [off(size, others) for size in honest], tolerance)
+
+
+def test_stands__where_honest_machines_lie_high_or_as_high__does_not() -> None:
     fail, look = (TOLERANCE.size.served.limit(8, factor) for factor in (TOLERANCE.fail, TOLERANCE.look))
-    assert stands(found, [QUIET, replace(QUIET, served=(fail + look) / 2 - 0.01)], TOLERANCE)
-    assert not stands(found, [QUIET, replace(QUIET, served=(fail + look) / 2 + 0.01)], TOLERANCE)
+    half = (fail + look) / 2
+    assert standing(1.3, half - 0.01, half - 0.01)
+    assert not standing(1.3, half + 0.01, half + 0.01)
     # Just over the limit, and hardly above what honest machines give.
-    near = replace(QUIET, served=fail + 0.01)
-    assert stands(near, [QUIET], TOLERANCE)
-    assert not stands(near, [replace(QUIET, served=look + 0.02)], TOLERANCE)
-    # Tokens are judged by the stage's own rows; alignments may be off to either side.
-    assert stands(replace(QUIET, margin=9.0), [replace(QUIET, served=5.0)], TOLERANCE)
-    aligned = replace(QUIET, aligned=(0.9, 0.9))
-    assert stands(aligned, [replace(QUIET, aligned=(0.0, 0.0))], TOLERANCE)
-    assert not stands(aligned, [replace(QUIET, aligned=(-0.9, -0.9))], TOLERANCE)
+    assert standing(fail + 0.01, 0.0, 0.0)
+    assert not standing(fail + 0.01, look + 0.02, look + 0.02)
+    # Where they are spread, it has to stand out.
+    assert standing(0.8, 0.0, 0.1)
+    assert not standing(0.8, -0.3, 0.0, 0.3)
+    # Tokens are judged by the stage's own rows; alignments may be off to either side, and stand whatever the size of the errors is.
+    assert standing(0.0, 5.0, margins=[9.0] * 8)
+    assert standing(0.0, 0.0, 0.0, aligned=0.9)
+    assert standing(0.0, 1.3, 1.3, aligned=0.9)
+    assert not standing(0.0, 0.0, 0.0, aligned=0.9, others=-0.9)
+
+
+def test_stands__without_a_twin__row_by_row_beyond_any_honest_machine() -> None:
+    fail = TOLERANCE.size.served.limit(8, TOLERANCE.fail)
+    assert standing(6.9, 0.0, 0.1, exact=True)
+    assert standing(6.9, 0.0, 3.0, exact=True)
+    assert not standing(3.0 + np.log(4.0) + fail - 0.01, 0.0, 3.0, exact=True)
+    assert standing(3.0 + np.log(4.0) + fail + 0.01, 0.0, 3.0, exact=True)
+    # Honest rows far closer than usual are no measure.
+    assert standing(fail + 0.01, -4.0, exact=True)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -293,11 +317,11 @@ def test_variants__of_prompts_nobody_has_chosen_for_it__lie_low(model_dir: Path,
     for layers in CUTS:
         replayer, tolerance = StageReplayer.load(model_dir, layers, ExecutionClass.parse(f"{precision}/sdpa")), table[layers, precision]
         honest, replay = replayer.twin or replayer.reference, replayer.replay(rows)
-        found = [findings(tolerance.errors(variant, replay), 40) for variant in replayer.variants(rows)]
-        assert len(found) >= 4
+        found = [tolerance.errors(variant, replay) for variant in replayer.variants(rows)]
+        assert len({one.size.tobytes() for one in found}) == VARIANTS
         # A lie that is seen at once stands against all of them.
-        lie = findings(tolerance.errors(replay.reference * 1.2, replay), 40)
-        assert stands(lie, found, tolerance)
+        lie = tolerance.errors(replay.reference * 1.2, replay)
+        assert stands(findings(lie, 40), lie, found, tolerance)
         # The kernel is put back where it was.
         assert honest.stage.model.config._attn_implementation == "sdpa"
         rows = honest.forward(honest.open_session(), rows).rows

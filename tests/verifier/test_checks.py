@@ -192,16 +192,23 @@ def test_compare__rows_in_found_by_gradient_that_the_layers_cancel__convict_nobo
     assert judged(replayer, chosen, claimed)[0] is Verdict.INCONCLUSIVE
 
 
+def random_rows(rows: torch.Tensor) -> torch.Tensor:
+    """As long as these, in any direction."""
+    return torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / 24
+
+
 @pytest.mark.parametrize(
     ("dtype", "change"),
     [
         (torch.float32, lambda rows: rows * 0.1),
         (torch.float32, lambda rows: rows * 0.001),
-        (torch.float32, lambda rows: torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / 24),
+        (torch.float32, lambda rows: random_rows(rows)),
+        (torch.float32, lambda rows: 0.9 * rows + 0.1 * random_rows(rows)),
+        (torch.float32, lambda rows: 0.8 * rows + 0.2 * random_rows(rows)),
         (torch.bfloat16, lambda rows: rows * 1000),
         (torch.bfloat16, lambda rows: rows * 0.001),
     ],
-    ids=["a tenth", "a thousandth", "random", "a thousandfold", "a thousandth in bfloat16"],
+    ids=["a tenth", "a thousandth", "random", "a 10th random", "a 5th random", "a thousandfold", "a thousandth in bfloat16"],
 )
 def test_compare__rows_in_as_no_prompt_gives_them__convict_nobody(
     middle: tuple[Replayer, torch.Tensor], model_dir: Path, dtype: Any, change: Any
