@@ -18,6 +18,7 @@ from inference.compare import (
     Findings,
     PairSpread,
     RowErrors,
+    Rows,
     Spread,
     StageTolerance,
     TokenSpread,
@@ -36,7 +37,7 @@ from inference.prompts import Part, prompts
 from inference.replay import PASS_ROWS, VARIANTS, StageReplayer, passes
 from protocol.sampling import SamplingParameters, sample
 from protocol.units import LayerRange
-from tests.adversaries.compute import COMPUTE
+from tests.adversaries.compute import COMPUTE, cancelling_rows
 
 SPREAD = Spread(0.0, 0.1, 0.2)
 TOLERANCE = StageTolerance(
@@ -325,3 +326,41 @@ def test_variants__of_prompts_nobody_has_chosen_for_it__lie_low(model_dir: Path,
         # The kernel is put back where it was.
         assert honest.stage.model.config._attn_implementation == "sdpa"
         rows = honest.forward(honest.open_session(), rows).rows
+
+
+def one_by_one(executor: StageExecutor, rows: torch.Tensor) -> Rows:
+    """As a stage serves them while it decodes."""
+    session = executor.open_session()
+    return np.concatenate([to_float32(executor.forward(session, row[None]).rows) for row in rows])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layers", CUTS[1:], ids=str)
+def test_honest_machines__on_rows_chosen_at_every_strength__are_never_convicted(model_dir: Path, layers: LayerRange, precision: str) -> None:
+    tolerance = next(entry for entry in read_tolerances(model_dir) if (entry.layers, entry.precision) == (layers, precision))
+    execution = ExecutionClass.parse(f"{precision}/sdpa")
+    replayer = StageReplayer.load(model_dir, layers, execution)
+    machines = [replayer.twin or replayer.reference, StageExecutor(load_stage(model_dir, layers, execution.dtype, attention="eager"))]
+    before = StageExecutor(load_stage(model_dir, LayerRange(0, layers.first), torch.float32))
+    ids = torch.tensor(encode(model_dir, prompts(Part.HELD_OUT, 1, 21))[0][:24])
+    rows, half = before.forward(before.open_session(), ids).rows, 12
+    random = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / rows.shape[1] ** 0.5
+    spread, target = torch.tensor(np.array(tolerance.channel_spread)), StageExecutor(load_stage(model_dir, layers, torch.float32))
+    chosen = [cancelling_rows(target, rows, spread, steps) for steps in (4, 8, 12, 25, 60)]
+    chosen += [rows * factor for factor in (0.001, 0.03, 0.1, 0.3, 0.7, 1.5, 10, 1000)]
+    chosen += [(1 - share) * rows + share * random for share in (0.05, 0.1, 0.2, 1.0)]
+    failed = 0
+    for changed in chosen:
+        for part in (changed, torch.cat([changed[:half], rows[half:]]), torch.cat([rows[:half], changed[half:]])):
+            sent = part.to(execution.dtype)
+            replay = replayer.replay(sent)
+            claims = [tolerance.errors(one_by_one(machine, sent), replay) for machine in machines]
+            found = [(findings(errors, half), errors) for errors in claims]
+            wrong = [(one, errors) for one, errors in found if judge(one, tolerance) is Verdict.FAIL]
+            failed += len(wrong)
+            if wrong:
+                honest = [tolerance.errors(variant, replay) for variant in replayer.variants(sent)]
+                assert not any(stands(one, errors, honest, tolerance) for one, errors in wrong)
+    # By the table alone they would be.
+    assert failed
