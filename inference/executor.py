@@ -332,7 +332,7 @@ class StageExecutor:
 
     @contextmanager
     def moving(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-        """With another input to the first owned layer than it is given."""
+        """With what the first owned layer is given changed by ``move``."""
         self._move = move
         try:
             yield
@@ -347,7 +347,9 @@ class StageExecutor:
         finally:
             self._inject = None
 
-    def _replace_input(self, _module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def _replace_input(self, _module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if self._inject is None and self._move is None:
+            return None
         rows = args[0] if self._inject is None else self._inject
         return (rows if self._move is None else self._move(rows), *args[1:])
 
