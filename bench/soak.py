@@ -15,6 +15,9 @@ from protocol.wire import StageStatus, StatusRequest
 
 CLIENTS, MOST_WORDS, MOST_TOKENS = 8, 400, 64
 WARM_SECONDS, IDLE_SECONDS = 60, 120
+KV_BYTES = 128_000_000
+"""What each agent may hold of keys and values: enough for all clients at once, and so little that a minute of ended sessions, which are kept while
+there is room, fills it before memory is looked at."""
 GROWTH = 1.1
 """Memory may be larger by a tenth: allocators keep some of what was freed."""
 
@@ -23,6 +26,10 @@ def run(quick: bool = False, minutes: float = 10) -> dict[str, Any]:
     """What ``funcnet bench soak`` prints; ``quick``: one minute."""
     minutes = 1 if quick else minutes
     with running() as network:
+        for plan in network.plans:
+            network.supervisor.stop(plan.name)
+            network.start_provider(plan.name, kv_bytes=KV_BYTES)
+            network.wait_provider(plan.name)
         load = Load(network)
         load.run(WARM_SECONDS)
         _wait_idle(network)
