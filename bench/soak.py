@@ -27,9 +27,7 @@ def run(quick: bool = False, minutes: float = 10) -> dict[str, Any]:
     minutes = 1 if quick else minutes
     with running() as network:
         for plan in network.plans:
-            network.supervisor.stop(plan.name)
-            network.start_provider(plan.name, kv_bytes=KV_BYTES)
-            network.wait_provider(plan.name)
+            network.restart_provider(plan.name, kv_bytes=KV_BYTES)
         load = Load(network)
         load.run(WARM_SECONDS)
         _wait_idle(network)

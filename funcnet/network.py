@@ -417,10 +417,10 @@ class Network:
     def wait_provider(self, name: str) -> None:
         self.supervisor.wait(name, lambda: listening(self.behind.get(name, self.ports[name])), READY_SECONDS, "listening")
 
-    def restart_provider(self, name: str, adversary: str = "") -> None:
-        """Stop a provider's agent and start it again on the same state."""
+    def restart_provider(self, name: str, adversary: str = "", **settings: object) -> None:
+        """Stop a provider's agent and start it again on the same state, as ``start_provider`` does."""
         self.supervisor.stop(name)
-        self.start_provider(name, adversary)
+        self.start_provider(name, adversary, **settings)
         self.wait_provider(name)
 
     def _start_indexer(self) -> None:

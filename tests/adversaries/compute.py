@@ -133,6 +133,11 @@ def cancelling_rows(target: StageExecutor, rows: torch.Tensor, spread: torch.Ten
     return found.detach()
 
 
+def random_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Rows [n, hidden] about as long as these, in any direction."""
+    return torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / rows.shape[1] ** 0.5
+
+
 def replace_cache(executor: StageExecutor, layer: Callable[[], DynamicLayer]) -> None:
     """Give the executor's sessions another kind of cache layer."""
     honest = executor.open_session

@@ -37,7 +37,7 @@ from inference.prompts import Part, prompts
 from inference.replay import PASS_ROWS, VARIANTS, StageReplayer, passes
 from protocol.sampling import SamplingParameters, sample
 from protocol.units import LayerRange
-from tests.adversaries.compute import COMPUTE, cancelling_rows
+from tests.adversaries.compute import COMPUTE, cancelling_rows, random_rows
 
 SPREAD = Spread(0.0, 0.1, 0.2)
 TOLERANCE = StageTolerance(
@@ -345,11 +345,10 @@ def test_honest_machines__on_rows_chosen_at_every_strength__are_never_convicted(
     before = StageExecutor(load_stage(model_dir, LayerRange(0, layers.first), torch.float32))
     ids = torch.tensor(encode(model_dir, prompts(Part.HELD_OUT, 1, 21))[0][:24])
     rows, half = before.forward(before.open_session(), ids).rows, 12
-    random = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / rows.shape[1] ** 0.5
     spread, target = torch.tensor(np.array(tolerance.channel_spread)), StageExecutor(load_stage(model_dir, layers, torch.float32))
     chosen = [cancelling_rows(target, rows, spread, steps) for steps in (4, 8, 12, 25, 60)]
     chosen += [rows * factor for factor in (0.001, 0.03, 0.1, 0.3, 0.7, 1.5, 10, 1000)]
-    chosen += [(1 - share) * rows + share * random for share in (0.05, 0.1, 0.2, 1.0)]
+    chosen += [(1 - share) * rows + share * random_rows(rows) for share in (0.05, 0.1, 0.2, 1.0)]
     failed = 0
     for changed in chosen:
         for part in (changed, torch.cat([changed[:half], rows[half:]]), torch.cat([rows[:half], changed[half:]])):

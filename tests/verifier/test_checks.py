@@ -27,7 +27,7 @@ from protocol.sampling import SamplingParameters
 from protocol.typed import ZERO32, Signed
 from protocol.units import LayerRange
 from protocol.vectors import counted
-from tests.adversaries.compute import COMPUTE, cancelling_rows
+from tests.adversaries.compute import COMPUTE, cancelling_rows, random_rows
 from verifier import EvidenceBad, EvidenceMissing
 from verifier.checks import Ask, Checking, CheckResult, Replayer, Replayers
 from verifier.evidence import ROWS_OUT, Evidence, EvidenceClient, Placing, nowhere
@@ -192,17 +192,12 @@ def test_compare__rows_in_found_by_gradient_that_the_layers_cancel__convict_nobo
     assert judged(replayer, chosen, claimed)[0] is Verdict.INCONCLUSIVE
 
 
-def random_rows(rows: torch.Tensor) -> torch.Tensor:
-    """As long as these, in any direction."""
-    return torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * rows.norm(dim=1, keepdim=True) / 24
-
-
 @pytest.mark.parametrize(
     ("dtype", "change"),
     [
         (torch.float32, lambda rows: rows * 0.1),
         (torch.float32, lambda rows: rows * 0.001),
-        (torch.float32, lambda rows: random_rows(rows)),
+        (torch.float32, random_rows),
         (torch.float32, lambda rows: 0.9 * rows + 0.1 * random_rows(rows)),
         (torch.float32, lambda rows: 0.8 * rows + 0.2 * random_rows(rows)),
         (torch.bfloat16, lambda rows: rows * 1000),
