@@ -56,11 +56,11 @@ def rpc(small: Network, method: str, params: list[Any]) -> Any:
     return answer["result"]
 
 
-def differences(small: Network, follower: Follower) -> list[Difference]:
-    """Between the tables and a clean replay, and between the facts and the contracts' views, where the tables stand."""
+def differences(small: Network, follower: Follower, node: Nodes | None = None) -> list[Difference]:
+    """Between the tables and a clean replay, and between the facts and the contracts' views, where the tables stand. ``node``: to be asked."""
     chain, cursor = small.chain, follower.store.cursor()
     assert cursor is not None
-    audit = Audit(Nodes([small.rpc_url]), Decoder(chain.deployment), read_constants(chain), chain.deployment.from_block)
+    audit = Audit(node or Nodes([small.rpc_url]), Decoder(chain.deployment), read_constants(chain), chain.deployment.from_block)
     pool = open_pool(follower.store.url)
     try:
         tables = tables_of(pool)

@@ -21,7 +21,7 @@ from indexer import FinalityBroken, MissingLogs
 from indexer.app import make_follower
 from indexer.decode import Event
 from indexer.follow import Case, Follower, classify, require_complete
-from indexer.node import Header, Log, Nodes
+from indexer.node import Call, Header, Log, Nodes
 from indexer.store import Cursor
 from protocol.units import FUNC
 from tests.indexer.following import catch_up, differences, follower_of, fresh_database, indexer_settings, rpc, stake
@@ -129,6 +129,27 @@ def test_follow__node_leaves_a_log_out__is_noticed_and_fetched_again(small: Netw
     catch_up(follower)
     assert (follower.counts.missing, follower.counts.healed) == (1, 1)
     assert differences(small, follower) == []
+
+
+class Ahead(Nodes):
+    """Stands for anvil while it makes a block: questions about the newest one are answered from the next one's state, in so many batches."""
+
+    batches = 0
+
+    def ask(self, calls: Sequence[Call]) -> list[Any]:
+        if calls and calls[0][0] == "eth_call" and self.batches > 0:
+            self.batches -= 1
+            calls = [(method, [params[0], "latest"], kind) for method, params, kind in calls]
+        return super().ask(calls)
+
+
+@pytest.mark.parametrize(("batches", "found"), [(1, False), (1_000, True)])
+def test_audit__node_tells_of_the_next_block__is_asked_again(small: Network, follower: Follower, wallet: Wallet, batches: int, found: bool) -> None:
+    catch_up(follower)
+    stake(small, wallet, 3)
+    node = Ahead([small.rpc_url])
+    node.batches = batches
+    assert bool(differences(small, follower, node)) == found
 
 
 def test_follow__first_node_is_away__the_next_is_asked(small: Network, follower: Follower) -> None:
