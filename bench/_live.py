@@ -57,15 +57,15 @@ class Stream:
         return max(later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False))
 
 
-def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None) -> Stream:
-    """Stream a greedy answer by the stages that are planned first, not by spares that have such a prompt's rows; go away after so many chunks,
-    where a number is given."""
-    usual = {"provider": {"order": [network.address(plan.name) for plan in network.plans[:3]]}}
+def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None, by: Sequence[str] = ()) -> Stream:
+    """Stream a greedy answer by the providers of those names, or else by the stages that are planned first, not by spares that have such a prompt's
+    rows; go away after so many chunks, where a number is given."""
+    order = {"provider": {"order": [network.address(name) for name in by or [plan.name for plan in network.plans[:3]]]}}
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=300)
     stream = Stream(time.monotonic())
     try:
         messages: Any = [{"role": "user", "content": question}]
-        chunks = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=max_tokens, temperature=0, stream=True, extra_body=usual)
+        chunks = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=max_tokens, temperature=0, stream=True, extra_body=order)
         for chunk in chunks:
             told = (chunk.model_extra or {}).get("function_network")
             if told:
