@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from pathlib import Path
@@ -21,6 +22,7 @@ from scipy import stats
 from inference import LoadError
 from inference.classes import ExecutionClass, to_float32
 from inference.compare import (
+    EXACT,
     FAIL_CHANCE,
     LOOK_CHANCE,
     TOKEN_CAP,
@@ -49,7 +51,7 @@ from protocol.units import LayerRange
 PRECISIONS = ("float32", "bfloat16", "bfloat16+int8")
 KERNELS = ("sdpa", "eager")
 JOBS, NEW_TOKENS = 64, 24
-BATCHES = (16, 1, 5)
+BATCHES = (5, 1, 16)
 """Jobs are decoded together in ragged batches of these sizes in turn."""
 SPARE_SINGLES = 8
 """How many of the jobs at most run alone: batches of one are slow."""
@@ -125,34 +127,38 @@ def calibrate(
 ) -> list[StageTolerance]:
     """Tolerances for each of the ``cuts``, which follow one another from layer 0 to the last, and for the whole model, in one precision.
 
-    Honest variety: attention kernels, batches of one and ragged ones, one thread and all, greedy and sampled at several temperatures; where there is
-    a GPU, runs on it and on the CPU, each replayed on either.
+    Honest variety: attention kernels, in float32 oneDNN's products and torch's own, batches of one and ragged ones, one thread and all, greedy and
+    sampled at several temperatures; where there is a GPU, runs on it and on the CPU, each replayed on either.
     """
     execution = ExecutionClass.parse(f"{precision}/{KERNELS[0]}")
     manifest = Manifest.read(folder)
     ranges = list(dict.fromkeys([*cuts, LayerRange(cuts[0].first, cuts[-1].end)]))
     replayers = {device: [StageReplayer.load(folder, layers, execution, manifest, device) for layers in ranges] for device in devices()}
-    machines = list(product(KERNELS, devices(), devices()))
+    libraries = (True, False) if execution.precision == EXACT else (True,)
+    machines = list(product(KERNELS, libraries, devices(), devices()))
     samples = [StageSample() for _ in ranges]
     parts = np.array_split(np.arange(jobs), len(machines))
     prompt_ids = encode(folder, prompts(part, jobs))
     threads = torch.get_num_threads()
-    for (kernel, device, replaying), indices in zip(machines, parts, strict=True):
+    for (kernel, onednn, device, replaying), indices in zip(machines, parts, strict=True):
         stages = [open_stage(folder, layers, execution.dtype, manifest, kernel, execution.int8, device) for layers in cuts]
-        for batch, size in batches([int(i) for i in indices]):
-            started = time.monotonic()
-            torch.set_num_threads(1 if size == BATCHES[-1] else threads)
-            if stages[0].encoder is not None:
-                samples[0].take_texts(stages[0], replayers[replaying][0], [prompt_ids[i] for i in batch])
+        with ExitStack() as stack:
+            for stage in stages:
+                stack.enter_context(stage.multiplying(onednn))
+            for batch, size in batches([int(i) for i in indices]):
+                started = time.monotonic()
+                torch.set_num_threads(1 if size == BATCHES[-1] else threads)
+                if stages[0].encoder is not None:
+                    samples[0].take_texts(stages[0], replayers[replaying][0], [prompt_ids[i] for i in batch])
+                    torch.set_num_threads(threads)
+                    continue
+                for rows in decode(stages, [Job(prompt_ids[i], _sampling(i)) for i in batch], NEW_TOKENS):
+                    for sample, replayer in zip(samples, replayers[replaying], strict=True):
+                        first = next(i for i, layers in enumerate(cuts) if layers.first == replayer.layers.first)
+                        last = next(i for i, layers in enumerate(cuts) if layers.end == replayer.layers.end)
+                        sample.take(replayer, rows, rows.rows_in[first], to_float32(rows.rows_out[last]))
                 torch.set_num_threads(threads)
-                continue
-            for rows in decode(stages, [Job(prompt_ids[i], _sampling(i)) for i in batch], NEW_TOKENS):
-                for sample, replayer in zip(samples, replayers[replaying], strict=True):
-                    first = next(i for i, layers in enumerate(cuts) if layers.first == replayer.layers.first)
-                    last = next(i for i, layers in enumerate(cuts) if layers.end == replayer.layers.end)
-                    sample.take(replayer, rows, rows.rows_in[first], to_float32(rows.rows_out[last]))
-            torch.set_num_threads(threads)
-            say(f"{precision}/{kernel}, {device}: {len(batch)} jobs in a batch, {time.monotonic() - started:.0f} s")
+                say(f"{precision}/{kernel}, {device}: {len(batch)} jobs in a batch, {time.monotonic() - started:.0f} s")
     return [sample.fit(layers, precision) for sample, layers in zip(samples, ranges, strict=True)]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from inference import CutError, LoadError
 from inference.devices import CPU, to_device, to_host
 from inference.executor import SessionState, StageCache, StageExecutor, StageOutput, passes
-from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears
+from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears, use_onednn
 from inference.weights import check_tensors
 from protocol.encoder import Encoder
 from protocol.manifest import Manifest
@@ -89,6 +89,7 @@ def load_encoder(
     if manifest is not None:
         check_tensors(folder, manifest, keys)
     model.eval().requires_grad_(False)
+    use_onednn(model)
     if int8:
         round_linears(blocks)
     return LoadedStage(model, model, blocks, layers, True, True, keys)

@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError, LoadError
 from inference.devices import to_device, to_host
-from inference.loader import ForeignLayer, LoadedStage
+from inference.loader import ForeignLayer, LoadedStage, OneDnnLinear
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
 from protocol.encoder import Encoder
 
@@ -318,6 +318,18 @@ class StageExecutor:
         finally:
             self._final = None
         return to_host([out.logits[0]])[0]
+
+    @contextmanager
+    def multiplying(self, onednn: bool) -> Iterator[None]:
+        """With oneDNN's products or with torch's own, which round otherwise, where those are float32 on a CPU."""
+        linears = [module for module in self.stage.model.modules() if isinstance(module, OneDnnLinear)]
+        for linear in linears:
+            linear.onednn = onednn
+        try:
+            yield
+        finally:
+            for linear in linears:
+                linear.onednn = True
 
     @contextmanager
     def attending(self, kernel: str) -> Iterator[None]:

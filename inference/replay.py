@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -98,14 +99,17 @@ class StageReplayer:
 
     def variants(self, rows_in: torch.Tensor, count: int = VARIANTS) -> list[Rows]:
         """What ``count`` other honest machines might give for these rows in, [n, hidden] each: with each number that the first layer takes off by up
-        to half of its last bit, half of them by another attention kernel. Of an encoder's texts, one machine more, which runs them one by one."""
+        to half of its last bit, by two attention kernels and, in float32, two libraries in equal shares. Of an encoder's texts, one machine more,
+        which runs them one by one."""
         executor, source, found = self.twin or self.reference, torch.Generator().manual_seed(1), []
         # An encoder's texts are a batch already.
         at_once = 1 if executor.encoder is not None else max(1, PASS_ROWS // len(rows_in))
         usual = str(executor.stage.model.config._attn_implementation)
+        ways = list(product(("eager", usual), (True, False) if executor.dtype is torch.float32 else (True,)))
+        machines = count // len(ways)
         with executor.moving(lambda rows: _moved(rows, source)):
-            for kernel, machines in (("eager", count // 2), (usual, count - count // 2)):
-                with executor.attending(kernel):
+            for kernel, onednn in ways:
+                with executor.attending(kernel), executor.multiplying(onednn):
                     for first in range(0, machines, at_once):
                         found += list(_run(executor, rows_in.expand(min(at_once, machines - first), *rows_in.shape)))
         if executor.encoder is not None:

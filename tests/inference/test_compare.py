@@ -341,7 +341,7 @@ def test_honest_machines__on_rows_chosen_at_every_strength__are_never_convicted(
     tolerance = next(entry for entry in read_tolerances(model_dir) if (entry.layers, entry.precision) == (layers, precision))
     execution = ExecutionClass.parse(f"{precision}/sdpa")
     replayer = StageReplayer.load(model_dir, layers, execution)
-    machines = [replayer.twin or replayer.reference, StageExecutor(load_stage(model_dir, layers, execution.dtype, attention="eager"))]
+    own, eager, torchs = (StageExecutor(load_stage(model_dir, layers, execution.dtype, attention=name)) for name in ("sdpa", "eager", "sdpa"))
     before = StageExecutor(load_stage(model_dir, LayerRange(0, layers.first), torch.float32))
     ids = torch.tensor(encode(model_dir, prompts(Part.HELD_OUT, 1, 21))[0][:24])
     rows, half = before.forward(before.open_session(), ids).rows, 12
@@ -354,7 +354,9 @@ def test_honest_machines__on_rows_chosen_at_every_strength__are_never_convicted(
         for part in (changed, torch.cat([changed[:half], rows[half:]]), torch.cat([rows[:half], changed[half:]])):
             sent = part.to(execution.dtype)
             replay = replayer.replay(sent)
-            claims = [tolerance.errors(one_by_one(machine, sent), replay) for machine in machines]
+            claims = [tolerance.errors(one_by_one(machine, sent), replay) for machine in (own, eager)]
+            with torchs.multiplying(onednn=False):
+                claims.append(tolerance.errors(one_by_one(torchs, sent), replay))
             found = [(findings(errors, half), errors) for errors in claims]
             wrong = [(one, errors) for one, errors in found if judge(one, tolerance) is Verdict.FAIL]
             failed += len(wrong)

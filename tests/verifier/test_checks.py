@@ -168,10 +168,11 @@ def judged(replayer: Replayer, rows: torch.Tensor, claimed: torch.Tensor) -> tup
 
 
 def honest_elsewhere(model_dir: Path, rows: torch.Tensor) -> torch.Tensor:
-    """Layers 10-20 on an honest machine with another kernel, row after row as in decoding."""
+    """Layers 10-20 on an honest machine with another kernel and another library, row after row as in decoding."""
     executor = StageExecutor(load_stage(model_dir, LayerRange(10, 20), rows.dtype, attention="eager"))
     session = executor.open_session()
-    return torch.cat([executor.forward(session, row[None]).rows for row in rows])
+    with executor.multiplying(onednn=False):
+        return torch.cat([executor.forward(session, row[None]).rows for row in rows])
 
 
 def alone(replayer: Replayer, rows: torch.Tensor, claimed: torch.Tensor) -> Verdict:
@@ -197,13 +198,11 @@ def test_compare__rows_in_found_by_gradient_that_the_layers_cancel__convict_nobo
     [
         (torch.float32, lambda rows: rows * 0.1),
         (torch.float32, lambda rows: rows * 0.001),
-        (torch.float32, random_rows),
-        (torch.float32, lambda rows: 0.9 * rows + 0.1 * random_rows(rows)),
-        (torch.float32, lambda rows: 0.8 * rows + 0.2 * random_rows(rows)),
+        (torch.float32, lambda rows: 0.5 * rows + 0.5 * random_rows(rows)),
         (torch.bfloat16, lambda rows: rows * 1000),
         (torch.bfloat16, lambda rows: rows * 0.001),
     ],
-    ids=["a tenth", "a thousandth", "random", "a 10th random", "a 5th random", "a thousandfold", "a thousandth in bfloat16"],
+    ids=["a tenth", "a thousandth", "half random", "a thousandfold", "a thousandth in bfloat16"],
 )
 def test_compare__rows_in_as_no_prompt_gives_them__convict_nobody(
     middle: tuple[Replayer, torch.Tensor], model_dir: Path, dtype: Any, change: Any
