@@ -41,6 +41,7 @@ from inference.devices import devices
 from inference.encoder import encoder_of, open_stage
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
+from inference.linears import unblocked
 from inference.loader import read_config
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
@@ -143,8 +144,8 @@ def calibrate(
     for (kernel, onednn, device, replaying), indices in zip(machines, parts, strict=True):
         stages = [open_stage(folder, layers, execution.dtype, manifest, kernel, execution.int8, device) for layers in cuts]
         with ExitStack() as stack:
-            for stage in stages:
-                stack.enter_context(stage.multiplying(onednn))
+            for stage in [] if onednn else stages:
+                stack.enter_context(unblocked(stage.stage.model))
             for batch, size in batches([int(i) for i in indices]):
                 started = time.monotonic()
                 torch.set_num_threads(1 if size == BATCHES[-1] else threads)

@@ -10,7 +10,8 @@ from torch import nn
 from inference import CutError, LoadError
 from inference.devices import CPU, to_device, to_host
 from inference.executor import SessionState, StageCache, StageExecutor, StageOutput, passes
-from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears, use_onednn
+from inference.linears import block_linears
+from inference.loader import LoadedStage, checkpoint_keys, load_stage, read_config, round_linears
 from inference.weights import check_tensors
 from protocol.encoder import Encoder
 from protocol.manifest import Manifest
@@ -25,6 +26,7 @@ class EncoderExecutor(StageExecutor):
 
     def __init__(self, stage: LoadedStage, encoder: Encoder) -> None:
         self.stage, self.encoder, self.texts, self.packed, self._slabs = stage, encoder, encoder, True, {}
+        block_linears(stage.model)
 
     def open_session(self, rows: int = 0, apart: bool = False) -> SessionState:
         """Counts rows; an encoder looks at no earlier ones."""
@@ -89,7 +91,6 @@ def load_encoder(
     if manifest is not None:
         check_tensors(folder, manifest, keys)
     model.eval().requires_grad_(False)
-    use_onednn(model)
     if int8:
         round_linears(blocks)
     return LoadedStage(model, model, blocks, layers, True, True, keys)

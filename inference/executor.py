@@ -11,7 +11,8 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError, LoadError
 from inference.devices import to_device, to_host
-from inference.loader import ForeignLayer, LoadedStage, OneDnnLinear
+from inference.linears import block_linears, blocked, unblock
+from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
 from protocol.encoder import Encoder
 
@@ -78,6 +79,7 @@ class StageExecutor:
     _final: torch.Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        block_linears(self.stage.model)
         first, last = self.stage.blocks[self.stage.layers.first], self.stage.blocks[self.stage.layers.end - 1]
         first.register_forward_pre_hook(self._replace_input)
         if self.stage.is_last:
@@ -108,6 +110,8 @@ class StageExecutor:
 
     def unload(self) -> None:
         """Give the weights' memory back; what is known of the model stays. No session may be open, and none can run until ``reload``."""
+        for linear in blocked(self.stage.model):  # torch knows no way from blocks to nowhere
+            linear.weight = torch.nn.Parameter(torch.empty_like(linear.weight, device="meta", layout=torch.strided), requires_grad=False)
         torch.nn.Module.to(self.stage.model, "meta")
         self._slabs.clear()
 
@@ -118,12 +122,15 @@ class StageExecutor:
         for name, buffer in found.named_buffers():  # those that are no part of the state, as rotary frequencies
             owner, _, own_name = name.rpartition(".")
             model.get_submodule(owner)._buffers[own_name] = buffer
+        block_linears(model)
 
     def compile(self) -> None:
         """Have torch compile what in each layer knows no cache (norms, linear layers), for rows of any number. Raises LoadError where it cannot."""
         for index in self.stage.layers:
             for part in self.stage.blocks[index].children():
                 if not any(hasattr(module, "layer_idx") for module in part.modules()):
+                    for linear in blocked(part):  # the compiler has products of its own
+                        unblock(linear)
                     part.compile(dynamic=True)
         try:
             self.forward(self.open_session(), self._random_rows(2, torch.Generator().manual_seed(0)))
@@ -318,18 +325,6 @@ class StageExecutor:
         finally:
             self._final = None
         return to_host([out.logits[0]])[0]
-
-    @contextmanager
-    def multiplying(self, onednn: bool) -> Iterator[None]:
-        """With oneDNN's products or with torch's own, which round otherwise, where those are float32 on a CPU."""
-        linears = [module for module in self.stage.model.modules() if isinstance(module, OneDnnLinear)]
-        for linear in linears:
-            linear.onednn = onednn
-        try:
-            yield
-        finally:
-            for linear in linears:
-                linear.onednn = True
 
     @contextmanager
     def attending(self, kernel: str) -> Iterator[None]:

@@ -93,27 +93,6 @@ def round_linears(blocks: Iterable[nn.Module]) -> None:
         linear.weight.data.copy_(round_to_integers(linear.weight.data, 8))
 
 
-class OneDnnLinear(nn.Linear):
-    """A linear layer whose float32 products on a CPU are oneDNN's, as those of bfloat16 are: MKL, which torch takes there, keeps to AVX2 on CPUs that
-    are not Intel's."""
-
-    onednn = True
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        # torch's own product has a gradient, and is known to its compiler.
-        if not self.onednn or rows.dtype is not torch.float32 or not rows.is_cpu or rows.requires_grad or torch.compiler.is_compiling():
-            return super().forward(rows)
-        return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-def use_onednn(model: nn.Module) -> None:
-    """Have all plain linear layers of a model run by oneDNN, if torch has it."""
-    if torch.backends.mkldnn.is_available():
-        for module in model.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = OneDnnLinear
-
-
 def read_config(folder: Path) -> transformers.PretrainedConfig:
     """The model's configuration. Raises LoadError where the folder holds none."""
     if not (folder / "config.json").is_file():
@@ -153,10 +132,18 @@ def load_stage(
         check_tensors(folder, manifest, keys)
     decoder, blocks, _ = _find_blocks(model)
     model.eval().requires_grad_(False)
-    use_onednn(model)
+    if layers.first:  # where the head was tied to it, it was loaded for that alone
+        _replace_embedding(model, decoder)
     if int8:
         round_linears(blocks[index] for index in range(layers.first, layers.end))
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
+
+
+def _replace_embedding(model: transformers.PreTrainedModel, decoder: nn.Module) -> None:
+    embedding = model.get_input_embeddings()
+    for name, module in list(decoder.named_children()):
+        if module is embedding:
+            setattr(decoder, name, ForeignEmbedding(model.config.get_text_config(decoder=True).hidden_size, model.dtype))
 
 
 def checkpoint_keys(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Replay one stage from its committed rows in: one teacher-forced pass from position 0. Design section 4, "Replay"."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from inference.compare import Replay, Rows
 from inference.devices import CPU
 from inference.encoder import open_stage
 from inference.executor import PASS_ROWS, StageExecutor, passes
+from inference.linears import unblocked
 from protocol.grammar import Grammar
 from protocol.manifest import Manifest
 from protocol.sampling import History, SamplingParameters, token_margin
@@ -109,7 +111,7 @@ class StageReplayer:
         machines = count // len(ways)
         with executor.moving(lambda rows: _moved(rows, source)):
             for kernel, onednn in ways:
-                with executor.attending(kernel), executor.multiplying(onednn):
+                with executor.attending(kernel), nullcontext() if onednn else unblocked(executor.stage.model):
                     for first in range(0, machines, at_once):
                         found += list(_run(executor, rows_in.expand(min(at_once, machines - first), *rows_in.shape)))
         if executor.encoder is not None:

@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 
 from inference.executor import SessionState, StageExecutor
+from inference.linears import unblocked
 from inference.loader import LoadedStage, round_to_integers
 
 Rounding = Callable[[torch.Tensor], torch.Tensor]
@@ -50,18 +51,20 @@ FP8 = float8(torch.float8_e4m3fn)
 
 def round_weights(stage: LoadedStage, rounding: Rounding, layers: Iterable[int] | None = None) -> None:
     """Round each linear weight of the given layers, or of all the stage's own."""
-    for linear in _linears(stage, layers):
-        linear.weight.data.copy_(rounding(linear.weight.data))
+    with unblocked(stage.model):
+        for linear in _linears(stage, layers):
+            linear.weight.data.copy_(rounding(linear.weight.data))
 
 
 def add_low_rank(stage: LoadedStage, which: int = -1) -> None:
     """Add to one matrix of each layer, the MLP's last or another, a random change of rank 4 and 1 % of its norm: a fine-tune that nobody declared."""
     source = torch.Generator().manual_seed(11)
-    for index in _own(stage):
-        linear = [module for module in stage.blocks[index].modules() if isinstance(module, nn.Linear)][which]
-        weight = linear.weight.data.float()
-        change = torch.randn(weight.shape[0], RANK, generator=source) @ torch.randn(RANK, weight.shape[1], generator=source)
-        linear.weight.data.copy_((weight + change * (LOW_RANK_SHARE * weight.norm() / change.norm())).to(linear.weight.dtype))
+    with unblocked(stage.model):
+        for index in _own(stage):
+            linear = [module for module in stage.blocks[index].modules() if isinstance(module, nn.Linear)][which]
+            weight = linear.weight.data.float()
+            change = torch.randn(weight.shape[0], RANK, generator=source) @ torch.randn(RANK, weight.shape[1], generator=source)
+            linear.weight.data.copy_((weight + change * (LOW_RANK_SHARE * weight.norm() / change.norm())).to(linear.weight.dtype))
 
 
 def drop_layers(stage: LoadedStage, every: int = 0) -> None:
@@ -75,10 +78,11 @@ def swap_layers(stage: LoadedStage) -> None:
     """Run the two middle layers in the wrong order."""
     own = _own(stage)
     first, second = own[len(own) // 2 - 1], own[len(own) // 2]
-    for one, other in zip(stage.blocks[first].parameters(), stage.blocks[second].parameters(), strict=True):
-        kept = one.data.clone()
-        one.data.copy_(other.data)
-        other.data.copy_(kept)
+    with unblocked(stage.model):
+        for one, other in zip(stage.blocks[first].parameters(), stage.blocks[second].parameters(), strict=True):
+            kept = one.data.clone()
+            one.data.copy_(other.data)
+            other.data.copy_(kept)
 
 
 def exit_early(stage: LoadedStage) -> None:
@@ -121,7 +125,7 @@ def cancelling_rows(target: StageExecutor, rows: torch.Tensor, spread: torch.Ten
     rounding, in which no two honest machines agree."""
     target.stage.model.requires_grad_(False)
     differentiable = type(target).forward_batch.__wrapped__  # type: ignore[attr-defined]  # without its inference mode
-    with torch.enable_grad():
+    with unblocked(target.stage.model), torch.enable_grad():
         found = rows.detach().clone().requires_grad_(True)
         optimizer = torch.optim.Adam([found], lr=0.5)
         for _ in range(steps):

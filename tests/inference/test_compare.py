@@ -32,6 +32,7 @@ from inference.compare import (
 )
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, decode, encode
+from inference.linears import unblocked
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
 from inference.replay import PASS_ROWS, VARIANTS, StageReplayer, passes
@@ -355,7 +356,7 @@ def test_honest_machines__on_rows_chosen_at_every_strength__are_never_convicted(
             sent = part.to(execution.dtype)
             replay = replayer.replay(sent)
             claims = [tolerance.errors(one_by_one(machine, sent), replay) for machine in (own, eager)]
-            with torchs.multiplying(onednn=False):
+            with unblocked(torchs.stage.model):
                 claims.append(tolerance.errors(one_by_one(torchs, sent), replay))
             found = [(findings(errors, half), errors) for errors in claims]
             wrong = [(one, errors) for one, errors in found if judge(one, tolerance) is Verdict.FAIL]

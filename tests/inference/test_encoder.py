@@ -13,6 +13,7 @@ from inference.calibrate import calibrate, read_tolerances, write_tolerances
 from inference.classes import ExecutionClass, to_float32
 from inference.compare import Verdict, findings, judge
 from inference.encoder import encoder_of, load_encoder, open_stage
+from inference.linears import unblocked
 from inference.loader import round_linears
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
@@ -70,7 +71,8 @@ def test_replay__of_honest_work_on_other_texts__passes__and_of_rounded_weights_d
     honest, cheat = (open_stage(encoder_dir, WHOLE, torch.float32, attention=kernel) for _ in range(2))
     tokenizer: Any = AutoTokenizer.from_pretrained(encoder_dir, local_files_only=True)
     texts = [tokenizer(text, truncation=True, max_length=256)["input_ids"] for text in prompts(Part.HELD_OUT, 12)]
-    round_linears(cheat.stage.blocks)
+    with unblocked(cheat.stage.model):
+        round_linears(cheat.stage.blocks)
 
     def verdicts(executor: Any) -> list[Verdict]:
         found = []

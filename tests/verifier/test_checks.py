@@ -19,6 +19,7 @@ from inference.classes import rows_to_bytes, to_float32
 from inference.compare import Replay, Verdict, findings, judge
 from inference.executor import StageExecutor
 from inference.honest import encode
+from inference.linears import unblocked
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
 from protocol.manifest import Manifest, ModelShelf
@@ -171,7 +172,7 @@ def honest_elsewhere(model_dir: Path, rows: torch.Tensor) -> torch.Tensor:
     """Layers 10-20 on an honest machine with another kernel and another library, row after row as in decoding."""
     executor = StageExecutor(load_stage(model_dir, LayerRange(10, 20), rows.dtype, attention="eager"))
     session = executor.open_session()
-    with executor.multiplying(onednn=False):
+    with unblocked(executor.stage.model):
         return torch.cat([executor.forward(session, row[None]).rows for row in rows])
 
 

@@ -1,0 +1,52 @@
+"""Weights in oneDNN's blocks: the same products, and what is changed in between takes effect."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from inference.executor import StageExecutor
+from inference.linears import block_linears, blocked, unblocked
+from inference.loader import ForeignEmbedding, load_stage
+from protocol.units import LayerRange
+
+
+def rows_and_layer(dtype: torch.dtype, count: int) -> tuple[torch.Tensor, nn.Linear]:
+    source = torch.Generator().manual_seed(count)
+    layer = nn.Linear(96, 40).to(dtype).requires_grad_(False)
+    layer.weight.copy_(torch.randn(40, 96, generator=source))
+    return torch.randn(1, count, 96, generator=source).to(dtype), layer
+
+
+@pytest.mark.parametrize("count", [1, 3, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks__any_number_of_rows__give_torchs_product(dtype: torch.dtype, count: int) -> None:
+    rows, layer = rows_and_layer(dtype, count)
+    expected = layer(rows)
+    block_linears(layer)
+    if not blocked(layer):
+        pytest.skip("torch has no oneDNN for this precision here")
+    torch.testing.assert_close(layer(rows), expected, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-4)
+    with unblocked(layer):
+        assert torch.equal(layer(rows), expected)
+        layer.weight.mul_(2)
+    torch.testing.assert_close(layer(rows) - layer.bias, 2 * (expected - layer.bias), rtol=1e-2, atol=1e-1)
+    assert blocked(layer) == [layer]
+
+
+def test_blocks__of_float64__are_none() -> None:
+    rows, layer = rows_and_layer(torch.float64, 2)
+    expected = layer(rows)
+    block_linears(layer)
+    assert blocked(layer) == []
+    assert torch.equal(layer(rows), expected)
+
+
+def test_last_stage__with_a_tied_head__keeps_no_embedding(model_dir: Path) -> None:
+    stage = load_stage(model_dir, LayerRange(20, 30), torch.float32)
+    assert isinstance(stage.model.get_input_embeddings(), ForeignEmbedding)
+    executor = StageExecutor(stage)
+    held = sum(tensor.numel() for tensor in {id(tensor): tensor for tensor in stage.model.parameters()}.values())
+    head = executor.vocab_size * executor.hidden_size
+    assert head < held < 1.5 * head + 10 * 4_000_000
