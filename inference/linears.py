@@ -4,11 +4,17 @@ torch hands a float32 product on a CPU to MKL, which keeps to AVX2 where that is
 product anew. In order once and for all both are about twice as fast; bfloat16 to the bit the same, float32 rounded otherwise.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+# A kernel is made for each number of rows and takes half a megabyte. oneDNN keeps the last 1,024, and torch as many again, unless they are told
+# otherwise before the first product. Making one takes no time worth so much memory.
+for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(variable, "64")
 
 
 class BlockedLinear(nn.Linear):
