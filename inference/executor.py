@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer
 
 from inference import CutError, LoadError
 from inference.devices import to_device, to_host
-from inference.linears import block_linears, blocked, unblock
+from inference.linears import block_linears, blocked, forget, unblock
 from inference.loader import ForeignLayer, LoadedStage
 from inference.packing import KERNEL, PACKED, GrowingLayer, Pack, Room, Slab, packing, packs, rotates_by_length
 from protocol.encoder import Encoder
@@ -110,8 +110,8 @@ class StageExecutor:
 
     def unload(self) -> None:
         """Give the weights' memory back; what is known of the model stays. No session may be open, and none can run until ``reload``."""
-        for linear in blocked(self.stage.model):  # torch knows no way from blocks to nowhere
-            linear.weight = torch.nn.Parameter(torch.empty_like(linear.weight, device="meta", layout=torch.strided), requires_grad=False)
+        for linear in blocked(self.stage.model):
+            forget(linear)
         torch.nn.Module.to(self.stage.model, "meta")
         self._slabs.clear()
 

@@ -18,36 +18,52 @@ for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
 
 
 class BlockedLinear(nn.Linear):
-    """Whose weight is in blocks, or, where it is not just now, a linear layer as any other."""
+    """A linear layer whose weight is in blocks. A model that reads the weight itself, as those with states do, has a usual layer from then on."""
+
+    blocks: nn.Parameter
+
+    @property
+    def weight(self) -> nn.Parameter:  # type: ignore[override]
+        unblock(self)
+        return self.weight
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        if not self.weight.is_mkldnn:
-            return super().forward(rows)
-        return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(rows, self.blocks, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 def block(linear: nn.Linear) -> None:
-    linear.weight = nn.Parameter(torch.ops.mkldnn._reorder_linear_weight(linear.weight.data, None), requires_grad=False)
+    blocks = torch.ops.mkldnn._reorder_linear_weight(linear.weight.data, None)
+    del linear.weight
+    linear.__class__ = BlockedLinear
+    linear.blocks = nn.Parameter(blocks, requires_grad=False)
 
 
-def unblock(linear: nn.Linear) -> None:
-    linear.weight = nn.Parameter(linear.weight.data.to_dense(), requires_grad=False)  # type: ignore[operator]
+def unblock(linear: BlockedLinear) -> None:
+    _become_usual(linear, linear.blocks.data.to_dense())  # type: ignore[operator]
+
+
+def forget(linear: BlockedLinear) -> None:
+    """Unblock it without a weight: one on no device."""
+    _become_usual(linear, torch.empty(linear.out_features, linear.in_features, dtype=linear.blocks.dtype, device="meta"))
+
+
+def _become_usual(linear: BlockedLinear, weight: torch.Tensor) -> None:
+    del linear.blocks
+    linear.__class__ = nn.Linear  # type: ignore[assignment]
+    linear.weight = nn.Parameter(weight, requires_grad=False)  # type: ignore[misc]
 
 
 def block_linears(model: nn.Module) -> None:
     """Put the weights of all plain linear layers in blocks, where torch can compute with such: on a CPU, in float32 or, if that has it, bfloat16."""
     dtypes = [torch.float32] if torch.backends.mkldnn.is_available() else []
     dtypes += [torch.bfloat16] if dtypes and torch.ops.mkldnn._is_mkldnn_bf16_supported() else []
-    for module in model.modules():
-        if not isinstance(module, nn.Linear) or type(module) not in (nn.Linear, BlockedLinear):
-            continue
-        if module.weight.is_cpu and not module.weight.is_mkldnn and module.weight.dtype in dtypes:
-            module.__class__ = BlockedLinear
+    for module in list(model.modules()):
+        if type(module) is nn.Linear and module.weight.is_cpu and module.weight.dtype in dtypes:
             block(module)
 
 
 def blocked(model: nn.Module) -> list[BlockedLinear]:
-    return [module for module in model.modules() if isinstance(module, BlockedLinear) and module.weight.is_mkldnn]
+    return [module for module in model.modules() if isinstance(module, BlockedLinear)]
 
 
 @contextmanager

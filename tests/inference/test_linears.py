@@ -50,3 +50,12 @@ def test_last_stage__with_a_tied_head__keeps_no_embedding(model_dir: Path) -> No
     held = sum(tensor.numel() for tensor in {id(tensor): tensor for tensor in stage.model.parameters()}.values())
     head = executor.vocab_size * executor.hidden_size
     assert head < held < 1.5 * head + 10 * 4_000_000
+
+
+def test_weight__read_by_the_model_itself__is_as_torch_has_it_from_then_on() -> None:
+    rows, layer = rows_and_layer(torch.float32, 3)
+    weight, expected = layer.weight.clone(), layer(rows)
+    block_linears(layer)
+    assert torch.equal(layer.weight, weight)
+    assert blocked(layer) == []
+    assert torch.equal(layer(rows), expected)
