@@ -1,6 +1,7 @@
 """A local network for the benchmarks that need one, and clients that load it."""
 
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,14 @@ def ask_all(network: Network, questions: Sequence[str], max_tokens: int) -> list
     """All at once, each by a client of its own."""
     with ThreadPoolExecutor(len(questions)) as pool:
         return list(pool.map(lambda question: ask(network, question, max_tokens), questions))
+
+
+def row(name: str, one: Sequence[float], other: Sequence[float], bar: float | None = None) -> dict[str, Any]:
+    """The median of ``other / one`` with its spread, to be below the bar; without one it is there to compare with."""
+    ratios = [value / alone for alone, value in zip(one, other, strict=True)]
+    value = statistics.median(ratios)
+    spread = {"least": min(ratios), "most": max(ratios)}
+    return {"name": name, "value": value, **spread, "bar": bar, "unit": "ratio", "holds": bar is None or value < bar}
 
 
 def text(number: int, words: int) -> str:

@@ -5,12 +5,12 @@ Agents have the whole model and a core each. What is compared is one machine wit
 
 import os
 import statistics
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench._live import Stream, ask, running, text
+from bench._live import Stream, ask, row, running, text
 from funcnet.network import Network, ProviderPlan
 
 BOTH, PROMPTS, ANSWERS = "both", "prompts", "answers"
@@ -45,8 +45,8 @@ def run(quick: bool = False) -> dict[str, Any]:
                 if by == TWO:
                     served, handed = served + len(streams), handed + sum(stream.replaced for stream in streams)
     rows = [
-        _row("prompts and answers on two agents / one, time to the first token", waits[ONE], waits[TWO], 1.0),
-        _row("of the same, longest time between two tokens", gaps[ONE], gaps[TWO], None),
+        row("prompts and answers on two agents / one, time to the first token", waits[ONE], waits[TWO], 1.0),
+        row("of the same, longest time between two tokens", gaps[ONE], gaps[TWO], None),
         {"name": "of the jobs on two, handed over", "value": handed / served, "bar": None, "unit": "ratio", "holds": True},
     ]
     return {"rows": rows, "answers": served}
@@ -63,11 +63,8 @@ def _load(network: Network, by: tuple[str, ...], number: int) -> list[Stream]:
             question = text(1_000_000 * (1 + 2 * number + len(by)) + 10_000 * which + count, WORDS)
             streams.append(ask(network, f"{question}. Tell a story with these words.", MAX_TOKENS, by=by))
 
-    threads = [threading.Thread(target=client, args=(which,)) for which in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(client, range(CLIENTS)))
     return streams
 
 
@@ -75,10 +72,3 @@ def _pin(network: Network, name: str, core: int) -> None:
     """Every thread of an agent on one core."""
     for thread in Path(f"/proc/{network.supervisor.processes[name].pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {core})
-
-
-def _row(name: str, one: list[float], two: list[float], bar: float | None) -> dict[str, Any]:
-    ratios = [other / alone for alone, other in zip(one, two, strict=True)]
-    value = statistics.median(ratios)
-    spread = {"least": min(ratios), "most": max(ratios)}
-    return {"name": name, "value": value, **spread, "bar": bar, "unit": "ratio", "holds": bar is None or value < bar}

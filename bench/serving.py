@@ -5,7 +5,7 @@ import statistics
 import time
 from typing import Any
 
-from bench._live import ask, ask_all, running, story, text
+from bench._live import ask, ask_all, row, running, story, text
 from funcnet.network import Network
 
 CLIENTS, ROUNDS, MAX_TOKENS = (1, 4, 16), 3, 48
@@ -33,9 +33,9 @@ def run(quick: bool = False) -> dict[str, Any]:
                 shared = text(number * 10_000 + words, words)
                 anew[words].append(_first(network, f"{shared}. Which word came first?"))
                 again[words].append(_first(network, f"{shared}. Which word came last?"))
-    rows = [_row(f"{clients} clients / one, tokens a second", speed[1], speed[clients]) for clients in CLIENTS[1:]]
-    rows += [_row(f"{clients} clients / one, time to the first token", first[1], first[clients]) for clients in CLIENTS[1:]]
-    rows += [_row(f"{words} words that an earlier prompt began with / others, time to a token", anew[words], again[words]) for words in WORDS]
+    rows = [row(f"{clients} clients / one, tokens a second", speed[1], speed[clients]) for clients in CLIENTS[1:]]
+    rows += [row(f"{clients} clients / one, time to the first token", first[1], first[clients]) for clients in CLIENTS[1:]]
+    rows += [row(f"{words} words that an earlier prompt began with / others, time to a token", anew[words], again[words]) for words in WORDS]
     return {"rows": rows}
 
 
@@ -45,8 +45,3 @@ def _first(network: Network, question: str) -> float:
     if stream.fault:
         raise RuntimeError(stream.fault)
     return stream.ended - stream.began
-
-
-def _row(name: str, one: list[float], many: list[float]) -> dict[str, Any]:
-    ratios = [other / alone for alone, other in zip(one, many, strict=True)]
-    return {"name": name, "value": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "bar": None, "unit": "ratio", "holds": True}

@@ -1,5 +1,6 @@
 """Run one stage: rows in, rows out, over a KV cache for each session."""
 
+import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,9 @@ class StageExecutor:
             forget(linear)
         torch.nn.Module.to(self.stage.model, "meta")
         self._slabs.clear()
+        # glibc keeps what is freed in the middle of its heap for the next allocation, unless it is told to give it back.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
 
     def reload(self, fresh: LoadedStage) -> None:
         """Take the weights of the same layers, loaded anew; hooks and what ``pack`` has found stay as they are."""

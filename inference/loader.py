@@ -133,17 +133,17 @@ def load_stage(
     decoder, blocks, _ = _find_blocks(model)
     model.eval().requires_grad_(False)
     if layers.first:  # where the head was tied to it, it was loaded for that alone
-        _replace_embedding(model, decoder)
+        hidden = text.hidden_size
+        _replace(decoder, model.get_input_embeddings(), ForeignEmbedding(hidden, model.dtype))
     if int8:
         round_linears(blocks[index] for index in range(layers.first, layers.end))
     return LoadedStage(model, decoder, blocks, layers, layers.first == 0, layers.end == count, keys)
 
 
-def _replace_embedding(model: transformers.PreTrainedModel, decoder: nn.Module) -> None:
-    embedding = model.get_input_embeddings()
-    for name, module in list(decoder.named_children()):
-        if module is embedding:
-            setattr(decoder, name, ForeignEmbedding(model.config.get_text_config(decoder=True).hidden_size, model.dtype))
+def _replace(parent: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
+    for name, module in list(parent.named_children()):
+        if module is child:
+            setattr(parent, name, stand_in)
 
 
 def checkpoint_keys(folder: Path) -> list[str]:
@@ -176,9 +176,7 @@ def _drop_foreign(model: transformers.PreTrainedModel, layers: LayerRange) -> Ke
     foreign: set[str] = set()
 
     def drop(parent: nn.Module, child: nn.Module, stand_in: nn.Module) -> None:
-        for name, module in list(parent.named_children()):
-            if module is child:
-                setattr(parent, name, stand_in)
+        _replace(parent, child, stand_in)
         foreign.update(name for name, module in names.items() if module is child)
 
     names = dict(model.named_modules())

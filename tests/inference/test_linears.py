@@ -1,5 +1,6 @@
 """Weights in oneDNN's blocks: the same products, and what is changed in between takes effect."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,19 @@ def test_weight__read_by_the_model_itself__is_as_torch_has_it_from_then_on() -> 
     assert torch.equal(layer.weight, weight)
     assert blocked(layer) == []
     assert torch.equal(layer(rows), expected)
+
+
+def test_unload__again_and_again__gives_the_memory_back(model_dir: Path) -> None:
+    layers, held = LayerRange(10, 20), 10 * 3_500_000 * 4
+    executor = StageExecutor(load_stage(model_dir, layers, torch.float32))
+    for _ in range(3):
+        executor.step([(executor.open_session(), torch.randn(4, executor.hidden_size))])
+        awake = resident()
+        executor.unload()
+        assert resident() < awake - held / 2
+        executor.reload(load_stage(model_dir, layers, torch.float32))
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

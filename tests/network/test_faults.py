@@ -225,10 +225,8 @@ def test_provider__killed_while_idle__the_next_job_goes_to_the_spare(network: Ne
 @pytest.mark.slow
 def test_provider__idle_for_long__gives_its_memory_back_and_wakes_when_it_is_asked(network: Network, client: openai.OpenAI) -> None:
     name = "provider-2"
-    network.supervisor.stop(name)
-    network.start_provider(name, unload_seconds=1)
+    network.restart_provider(name, unload_seconds=1)
     try:
-        network.wait_provider(name)
         wait_served_by(network, client, name)
         said = ask(client, max_tokens=4, extra_body=USUAL).choices[0].message.content
         for times in (1, 2):  # it falls asleep again
@@ -239,9 +237,7 @@ def test_provider__idle_for_long__gives_its_memory_back_and_wakes_when_it_is_ask
             assert answer.choices[0].message.content == said
             assert resident(network, name) > held
     finally:
-        network.supervisor.stop(name)
-        network.start_provider(name)
-        network.wait_provider(name)
+        network.restart_provider(name)
         wait_served_by(network, client, name)
 
 

@@ -34,17 +34,11 @@ def pair(network: Network) -> Iterator[None]:
     """Two agents of one operator; nobody else is given their work, as they are dear."""
     network.add_provider(ProviderPlan(SHIPS, "10-20", 130 * FUNC, 260 * FUNC))
     network.add_provider(ProviderPlan(STANDS_BY, "10-20", 140 * FUNC, 250 * FUNC, cached_price=0))
-    again(network, STANDS_BY, kv_from=network.address(SHIPS))
-    again(network, SHIPS, standby=network.address(STANDS_BY))
+    network.restart_provider(STANDS_BY, kv_from=network.address(SHIPS))
+    network.restart_provider(SHIPS, standby=network.address(STANDS_BY))
     yield
     for name in (SHIPS, STANDS_BY):
         network.supervisor.stop(name)
-
-
-def again(network: Network, name: str, **settings: object) -> None:
-    network.supervisor.stop(name)
-    network.start_provider(name, **settings)
-    network.wait_provider(name)
 
 
 def tell(network: Network, client: openai.OpenAI, then: object = None) -> dict[str, object]:
@@ -101,7 +95,7 @@ def test_standby__of_a_stage_that_dies__goes_on_from_its_keys_and_values(network
 def test_stage__that_hands_over__leaves_the_job_to_its_standby_after_the_first_token(
     network: Network, client: openai.OpenAI, text: list[int]
 ) -> None:
-    again(network, SHIPS, standby=network.address(STANDS_BY), hand_over=True)
+    network.restart_provider(SHIPS, standby=network.address(STANDS_BY), hand_over=True)
     before = len(went_on(network))
     told = tell_by_ships(network, client)
     assert told["token_ids"] == text
@@ -154,7 +148,7 @@ async def test_standby__what_is_not_its_operators__is_refused_and_changes_nothin
 
 
 def test_rebalance__agent_that_follows__serves_the_layers_that_are_needed_more(network: Network, client: openai.OpenAI, text: list[int]) -> None:
-    again(network, STANDS_BY, layers="auto")
+    network.restart_provider(STANDS_BY, layers="auto")
     plan, wallet = next(plan for plan in network.plans if plan.name == STANDS_BY), network.wallet(STANDS_BY)
     cold = ("--cold-keystore", str(wallet.path), "--cold-password-file", str(wallet.password_file), "--json")
     would = network.run_agent(plan, "rebalance", *cold, "--dry-run")

@@ -215,6 +215,13 @@ def test_compare__rows_in_as_no_prompt_gives_them__convict_nobody(
     assert judged(replayer, sent, claimed)[0] is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2, 1.0])
+def test_compare__random_rows_in__convict_nobody(middle: tuple[Replayer, torch.Tensor], model_dir: Path, share: float) -> None:
+    replayer, rows = middle
+    sent = (1 - share) * rows + share * random_rows(rows)
+    assert judged(replayer, sent, honest_elsewhere(model_dir, sent))[0] is not Verdict.FAIL
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compare__a_lie_over_rows_as_they_usually_are__stays_one(middle: tuple[Replayer, torch.Tensor], model_dir: Path, dtype: Any) -> None:
     replayer, rows = middle
