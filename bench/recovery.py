@@ -1,6 +1,7 @@
 """Stages killed with SIGKILL under many streams, with a warm spare for each: every stream has to end with the tokens that it has undisturbed.
 
-Each kill is written down, so that a run that is cut off goes on with ``--kills`` where it stopped.
+Each kill is written down, so that a run that is cut off goes on with ``--kills`` where it stopped. Beside that, one stream by itself with a long
+prompt: how long it stands still, against the first token of another such prompt, which is what asking anew would cost.
 """
 
 import json
@@ -11,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench._live import SPARES, Stream, ask, ask_all, running, story
+from bench._live import SPARES, Stream, ask, ask_all, row, running, story, text
 from funcnet.network import PLANS, Network
 
 STREAMS, MAX_TOKENS = 16, 48
+ALONE, WORDS = 10, 500
+"""Streams by themselves, and the length of their prompts."""
 DONE = Path(".funcnet/bench/recovery.jsonl")
 READY_SECONDS = 60
 
@@ -23,10 +26,12 @@ def run(quick: bool = False, kills: int = 100) -> dict[str, Any]:
     """What ``funcnet bench recovery`` prints. ``quick``: three kills, and nothing is written down."""
     rounds = [] if quick or not DONE.is_file() else [json.loads(line) for line in DONE.read_text().splitlines()]
     missing = max(0, (3 if quick else kills) - len(rounds))
+    alone: list[tuple[float, float]] = []
     if missing:
         with running((*PLANS[:3], *SPARES)) as network:
             questions = [story(number) for number in range(STREAMS)]
             expected = [stream.tokens for stream in ask_all(network, questions, MAX_TOKENS)]
+            alone = [_kill_alone(network, number) for number in range(3 if quick else ALONE)]
             for _ in range(missing):
                 rounds.append(_kill_once(network, questions, expected))
                 if not quick:
@@ -41,7 +46,24 @@ def run(quick: bool = False, kills: int = 100) -> dict[str, Any]:
     rows.append(
         {"name": "longest gap / time to first token, p50", "value": statistics.median(gaps or [0]), "bar": None, "unit": "ratio", "holds": True}
     )
+    if alone:
+        rows.append(row("one stream, its gap when a stage is killed / time to the first token of such a prompt", *zip(*alone, strict=True), bar=0.45))
     return {"rows": rows, "kills": len(rounds), **totals}
+
+
+def _kill_alone(network: Network, number: int) -> tuple[float, float]:
+    """Seconds to the first token of a long prompt, and of the gap in another one's answer."""
+    victim = PLANS[number % 3].name
+    first = ask(network, text(2 * number, WORDS), 4).first
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, network, f"{text(2 * number + 1, WORDS)}. Tell a very long story with these words.", 4 * MAX_TOKENS)
+        time.sleep(1.3 * first)
+        network.supervisor.kill(victim)
+        stream = asked.result()
+    if stream.fault or not stream.replaced or len(stream.arrivals) < 2:
+        raise RuntimeError(stream.fault or f"{victim} was killed before or after the answer of {len(stream.arrivals)} chunks")
+    _heal(network, victim)
+    return first, stream.longest_gap
 
 
 def _kill_once(network: Network, questions: list[str], expected: list[list[int]]) -> dict[str, Any]:
@@ -51,9 +73,7 @@ def _kill_once(network: Network, questions: list[str], expected: list[list[int]]
         time.sleep(random.uniform(0.5, 6))
         network.supervisor.kill(victim)
         streams = [future.result() for future in asked]
-    network.heal()
-    network.wait_provider(victim)
-    _wait_served(network, victim)
+    _heal(network, victim)
     pairs = list(zip(streams, expected, strict=True))
     return {
         "victim": victim,
@@ -65,6 +85,12 @@ def _kill_once(network: Network, questions: list[str], expected: list[list[int]]
         "gap_over_first_token": [stream.longest_gap / stream.first for stream in streams if stream.replaced and len(stream.arrivals) > 1],
         "faults": sorted({stream.fault for stream in streams if stream.fault}),
     }
+
+
+def _heal(network: Network, victim: str) -> None:
+    network.heal()
+    network.wait_provider(victim)
+    _wait_served(network, victim)
 
 
 def _wait_served(network: Network, name: str) -> None:

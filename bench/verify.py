@@ -17,17 +17,16 @@ import transformers
 from eth_abi import encode as abi_encode
 from scipy import stats
 
+from bench._receipts import share_of_receipts
 from inference.calibrate import cut_ranges, read_tolerances
-from inference.classes import ExecutionClass, rows_to_bytes, to_float32
+from inference.classes import ExecutionClass, to_float32
 from inference.compare import Replay, RowErrors, Rows, StageTolerance, Verdict, drift_score, findings, judge, stands
 from inference.executor import StageExecutor
 from inference.honest import Job, JobRows, Sampler, decode, encode
 from inference.loader import load_stage
 from inference.prompts import Part, prompts
 from inference.replay import StageReplayer
-from protocol.rows import row_leaf
 from protocol.sampling import SamplingParameters, sample
-from protocol.trees import RowTree
 from tests.adversaries.compute import COMPUTE, INT4, round_weights
 from verifier.drift import ALARM, cusum
 
@@ -341,17 +340,11 @@ def _overheads(bench: Bench) -> dict[str, float]:
     bench.replay([rows])
     bench.replay_seconds = 0.0
     bench.replay([rows])
-    started = time.perf_counter()
-    for out in rows.rows_out:
-        tree = RowTree()
-        for payload in rows_to_bytes(out):
-            tree.append(row_leaf(bytes(32), 0, tree.count, "bfloat16", payload))
-    hashing = time.perf_counter() - started
     # What one batch publishes: the arguments of `anchor` and their selector, for each stage.
     anchor = 4 + len(abi_encode(["bytes32", "uint64", "uint64", "uint128", "uint64"], [bytes(32), 1, ANCHORED_JOBS, 1, 1]))
     return {
         "verifier_share": AUDIT_RATE * bench.replay_seconds / generating,
-        "provider_overhead": hashing / generating,
+        "provider_overhead": share_of_receipts(bench.stages, torch.tensor(job[0].prompt), SINGLE_TOKENS),
         "proof_bytes_per_token": len(bench.stages) * anchor / (ANCHORED_JOBS * SINGLE_TOKENS),
     }
 

@@ -42,8 +42,8 @@ class ExecutionClass:
 
 
 def rows_to_bytes(rows: torch.Tensor) -> list[bytes]:
-    """Each row's bytes, little-endian, in the rows' own dtype."""
-    raw = rows.contiguous().view(torch.uint8).reshape(rows.shape[0], -1).numpy()
+    """Bytes of each of ``rows`` [count, width], little-endian, in their own dtype."""
+    raw = rows.contiguous().view(torch.uint8).numpy()
     return [row.tobytes() for row in raw]
 
 

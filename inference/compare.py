@@ -28,6 +28,9 @@ Rows = NDArray[np.float32]
 WINDOW = 32
 ROW_CAP, WIDE_CAP = float(np.log(4.0)), float(np.log(1000.0))
 """A row counts for at most fourfold, so that no single one decides; without a twin, where rows spread more, for a thousandfold."""
+PEAK_ROWS, PEAK = 4, float(np.log(50.0))
+"""Without a twin, so many rows decide by themselves if in the mean they are off by more than this: a lie that is told in few rows is lost among
+the others."""
 NOISE_FLOOR = 0.25
 """A row's honest distance counts for at least this share of the job's median: where a row happens to be exact, a ratio means nothing."""
 ALIGNMENT_CAP = 1.0
@@ -240,8 +243,8 @@ def alignments(claimed: Rows, reference: Rows, probe: Rows, spread: Rows) -> NDA
 
 @dataclass(frozen=True)
 class Findings:
-    """A check's statistics: mean errors with their counts, the worst window of 32 rows, the mean token margin, and the mean alignments before and
-    from the first sampled row on."""
+    """A check's statistics: mean errors with their counts, the worst window of 32 rows, the mean token margin, the mean alignments before and from
+    the first sampled row on, and the mean error of the ``PEAK_ROWS`` worst rows."""
 
     prompt: float
     prompt_rows: int
@@ -251,6 +254,7 @@ class Findings:
     margin: float
     tokens: int
     aligned: tuple[float, float] | None = None
+    peak: float = 0.0
 
 
 def findings(errors: RowErrors, prompt_rows: int, margins: Sequence[float] = ()) -> Findings:
@@ -270,6 +274,7 @@ def findings(errors: RowErrors, prompt_rows: int, margins: Sequence[float] = ())
         _mean(capped),
         len(capped),
         None if aligned is None else (_mean(aligned[:prompt_rows]), _mean(aligned[prompt_rows:])),
+        _mean(np.sort(size)[-PEAK_ROWS:]) if len(size) >= PEAK_ROWS else 0.0,
     )
 
 
@@ -278,7 +283,8 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def judge(found: Findings, tolerance: StageTolerance) -> Verdict:
-    """FAIL where any statistic exceeds what one honest job-stage in a million does, INCONCLUSIVE where one exceeds one in a thousand."""
+    """FAIL where any statistic exceeds what one honest job-stage in a million does, or ``PEAK``; INCONCLUSIVE where one exceeds what one in a
+    thousand does."""
     for verdict, factor, chance in ((Verdict.FAIL, tolerance.fail, FAIL_CHANCE), (Verdict.INCONCLUSIVE, tolerance.look, LOOK_CHANCE)):
         if any(value > limit for value, limit in limits(found, tolerance, factor, chance).values()):
             return verdict
@@ -336,6 +342,8 @@ def limits(found: Findings, tolerance: StageTolerance, factor: float, chance: fl
         # The union bound over all places a window can stand at, in terms of a normal's tail.
         wider = float(np.sqrt(factor**2 + 2 * np.log(places)))
         values["window"] = found.window, max(size.prompt.limit(WINDOW, wider), size.served.limit(WINDOW, wider))
+    if wire_dtype_of(tolerance.precision) == EXACT:
+        values["peak"] = found.peak, PEAK
     if found.tokens and tolerance.tokens is not None:
         values["margin"] = found.margin, tolerance.tokens.limit(found.tokens, chance)
     return values

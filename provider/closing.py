@@ -40,7 +40,7 @@ class Closing:
         rows, out = session.position, session.files.rows_out
         if rows != out.end:
             raise Refused(f"a step broke off here: {rows} rows came in, {out.end} went out; nothing will be signed for this session")
-        if not out.tree.count:
+        if not out.count:
             raise Refused("no row of this session was served")
         amount = _due(session.offer, rows, request)
         if request.upstream is not None:

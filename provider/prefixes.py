@@ -60,9 +60,9 @@ class Prefixes:
         parties = None if kept is None else (kept.offer.payer, kept.offer.gateway)
         if kept is None or parties != (offer.payer, offer.gateway) or not kept.files.saved:
             raise Refused(f"no rows of job {offer.prefix_job.hex()[:16]} are kept here for {offer.payer}")
-        if offer.first_position or not offer.cached_tokens <= min(kept.files.rows_out.tree.count, offer.prompt_tokens - 1):
+        if offer.first_position or not offer.cached_tokens <= min(kept.files.rows_out.count, offer.prompt_tokens - 1):
             raise Refused(
-                f"{offer.cached_tokens} rows of an earlier job do not fit: it has {kept.files.rows_out.tree.count}, of {offer.prompt_tokens} "
+                f"{offer.cached_tokens} rows of an earlier job do not fit: it has {kept.files.rows_out.count}, of {offer.prompt_tokens} "
                 f"prompt tokens the last has to be run, and a replacement has none"
             )
         self._kept.move_to_end(offer.prefix_job)

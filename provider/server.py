@@ -156,8 +156,8 @@ class StageServer:
             raise Refused(f"session {offer.job_id.hex()[:16]} of epoch {offer.epoch} was opened before")
         file_in, file_out, file_rebuilt = self.evidence.create(folder)
         dtype = self.execution.wire_dtype
-        log_in = RowLog(file_in, offer.salt, offer.first_layer, TOKEN_DTYPE if offer.first_layer == 0 else dtype)
-        log_out = RowLog(file_out, offer.salt, offer.end_layer, dtype, offer.first_position)
+        log_in = RowLog(offer.salt, offer.first_layer, TOKEN_DTYPE if offer.first_layer == 0 else dtype, file=file_in)
+        log_out = RowLog(offer.salt, offer.end_layer, dtype, offer.first_position, file=file_out)
         files = SessionFiles(folder, log_in, log_out, file_rebuilt)
         try:
             cache = await self._begin(kept, files, request, offer)
@@ -433,7 +433,7 @@ class StageServer:
         """How far a session is, be it open or cut off by a restart. Raises Refused."""
         session = self.sessions.get(bytes.fromhex(request.job_id))
         if session is not None and session.offer.epoch == request.epoch:
-            return SessionProgress(session.position, session.files.rows_out.tree.count, session.fault, session.refused, self.leaving)
+            return SessionProgress(session.position, session.files.rows_out.count, session.fault, session.refused, self.leaving)
         meta = self.closing.cut_off(request.job_id, request.epoch)
         return SessionProgress(meta.rows_in, meta.rows_out, "cut off by a restart")
 
@@ -449,7 +449,7 @@ class StageServer:
         async with session.stepping:
             if session.relink(request, update.epoch):
                 self._link(session, anew=True)
-            return SessionProgress(session.position, session.files.rows_out.tree.count)
+            return SessionProgress(session.position, session.files.rows_out.count)
 
     async def tokens(self, raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """The last stage's tokens and checkpoints, for the gateway."""

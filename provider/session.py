@@ -14,11 +14,10 @@ from protocol.plants import Plant
 from protocol.receipts import Checkpoint, Countersignature, SessionOffer
 from protocol.rows import CHECKPOINT_EVERY, FRAME_ROWS, TOKEN_DTYPE, last_stage_payload, token_payload
 from protocol.sampling import History, SamplingParameters, logprobs_of, sample
-from protocol.trees import RowTree
 from protocol.typed import ZERO32, Domain, Signed
 from protocol.wire import CHECKPOINT_FOLLOWS, NO_LOGPROBS, Frame, Kind, OpenRequest, RelinkRequest, RouteStop
 from provider import Refused, RootMismatch
-from provider.evidence import EvidenceMeta, SessionFiles
+from provider.evidence import EvidenceMeta, RowHashes, SessionFiles
 from provider.planting import spoil
 from provider.shipping import Importing, Shipping
 
@@ -75,9 +74,8 @@ class StageSession:
     importing: Importing | None = None
     """What came as a standby, in place of running the first rows."""
     out: "asyncio.Queue[Frame | None]" = field(default_factory=asyncio.Queue)
-    segment: RowTree = field(default_factory=RowTree)
+    segment: RowHashes = field(init=False)
     """Over the rows that the stage before signs for: all of them, or those since it took over."""
-    segment_first: int = 0
     upstream: dict[int, Signed] = field(default_factory=dict)
     """By a segment's first position: the newest checkpoint over it that was countersigned here."""
     bound: list[Signed] = field(default_factory=list)
@@ -96,6 +94,9 @@ class StageSession:
     stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from a row's receipt until its output is kept: a close in between would sign roots over unequal counts, which convicts."""
     touched: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.segment = self.files.rows_in
 
     @property
     def index(self) -> int:
@@ -125,10 +126,11 @@ class StageSession:
         """Begin a stream from the stage before, or from its replacement. Raises Refused for one that was replaced."""
         self._require_epoch(frame)
         whole = frame.position == 0 and self.position == self.offer.cached_tokens
-        self.segment, self.segment_first = self.files.rows_in.tree if whole else RowTree(), frame.position
+        log = self.files.rows_in
+        self.segment = log if whole else RowHashes(log.salt, log.boundary, log.dtype, frame.position)
 
     def receive(self, frame: Frame) -> torch.Tensor | None:
-        """Hash and keep a frame's rows; the rows as a tensor, or None for rows that were there already. Raises Refused."""
+        """Keep a frame's rows; the rows as a tensor, or None for rows that were there already. Raises Refused."""
         self.touched = time.monotonic()
         self._require_epoch(frame)
         if frame.position + frame.rows <= self.position:
@@ -149,7 +151,8 @@ class StageSession:
             payloads = [token_payload(int(token)) for token in rows]
         else:
             rows = rows_from_bytes(frame.payload, frame.rows, self.execution.dtype)
-            payloads = rows_to_bytes(rows)
+            width = len(frame.payload) // frame.rows
+            payloads = [frame.payload[at : at + width] for at in range(0, len(frame.payload), width)]
         if not self.is_first and rows.shape[1] != self.executor.hidden_size:
             raise Refused(f"rows of width {rows.shape[1]} do not fit a model of width {self.executor.hidden_size}")
         if not self.is_first and not bool(torch.isfinite(rows).all()):
@@ -157,10 +160,10 @@ class StageSession:
         for part in (self.shipping, self.importing):
             if part is not None:
                 part.hashes.add(payloads)
-        for position, payload in enumerate(payloads, frame.position):
-            leaf = self.files.rows_in.append(payload)
-            if position >= self.segment_first and self.segment is not self.files.rows_in.tree:
-                self.segment.append(leaf)
+        for payload in payloads:
+            self.files.rows_in.append(payload)
+            if self.segment is not self.files.rows_in:
+                self.segment.append(payload)
         return rows
 
     def finish(self, out: StageOutput) -> Computed:
@@ -195,7 +198,7 @@ class StageSession:
         self.emit(Computed([last_stage_payload(row, NO_TOKEN) for row in payloads] if self.is_last else payloads))
 
     def emit(self, computed: Computed) -> None:
-        """Hash and keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""
+        """Keep the rows out, then queue them for the next stage, or the token for the gateway; a checkpoint where one is due."""
         payloads, token = computed.payloads, computed.token
         rebuilt = max(0, min(len(payloads), self.offer.first_position - self.files.computed))
         self.files.keep_rebuilt(payloads[:rebuilt])
@@ -229,9 +232,9 @@ class StageSession:
             self.offer.first_layer,
             self.offer.end_layer,
             self.offer.first_position,
-            self.files.rows_out.tree.count,
-            self.files.rows_in.tree.root(),
-            self.files.rows_out.tree.root(),
+            self.files.rows_out.count,
+            self.files.rows_in.root(),
+            self.files.rows_out.root(),
             self.previous,
             self.bound_to,
         )
@@ -246,7 +249,7 @@ class StageSession:
     @property
     def bound_to(self) -> bytes:
         """Struct hash of the newest checkpoint by the stage before that was countersigned here; zero where there is none."""
-        newest = self.upstream.get(self.segment_first)
+        newest = self.upstream.get(self.segment.first)
         return ZERO32 if newest is None else Checkpoint.from_json(newest.message).struct_hash()
 
     def bind(self, last: Signed) -> None:
@@ -262,13 +265,13 @@ class StageSession:
         """Compare the sender's roots with the rows received and countersign. Raises BadSignature, Refused or RootMismatch."""
         point = Checkpoint.from_json(signed.message)
         point.require_signer(self.signer.domain, signed.signature_bytes, operator)
-        mine, span = self.segment.root(), (self.segment_first, self.segment.count)
+        mine, span = self.segment.root(), (self.segment.first, self.segment.count)
         if point.job_id != self.offer.job_id or (point.first_position, point.count) != span or point.root_out != mine:
             raise RootMismatch(
                 f"{operator} signed root {point.root_out.hex()[:16]} over {point.count} rows from {point.first_position} on; "
                 f"the {span[1]} rows from {span[0]} on that it sent have {mine.hex()[:16]}"
             )
-        self.upstream[self.segment_first] = signed
+        self.upstream[self.segment.first] = signed
         return self.signer.sign(Countersignature(point.struct_hash(), mine))
 
     def accept_countersignature(self, signed: Signed, operator: str) -> bool:
@@ -294,9 +297,9 @@ class StageSession:
         self.out = asyncio.Queue()
         for first, rows, payload in self.files.replay(FRAME_ROWS):
             last = first + rows == self.files.computed
-            flags = CHECKPOINT_FOLLOWS if last and self.files.rows_out.tree.count else 0
+            flags = CHECKPOINT_FOLLOWS if last and self.files.rows_out.count else 0
             self._queue(Kind.ROWS, payload, self.execution.wire_dtype, flags, first, rows)
-        if self.files.rows_out.tree.count:
+        if self.files.rows_out.count:
             self.make_checkpoint()
         return True
 

@@ -21,16 +21,14 @@ from inference.executor import SessionState, StageExecutor, StageOutput
 from inference.loader import load_stage
 from protocol import logs
 from protocol.receipts import Checkpoint, StageReceipt
-from protocol.rows import row_leaf
 from protocol.sampling import History, SamplingParameters, sample
 from protocol.settings import ProviderSettings
-from protocol.trees import RowTree
 from protocol.typed import Signed
 from protocol.wire import BatchAsk, BatchReply, EvidenceHead, Frame, OpenReply, OpenRequest
 from provider import server as server_module
 from provider import session as session_module
 from provider.app import serve
-from provider.evidence import SessionFiles
+from provider.evidence import RowHashes, SessionFiles
 from provider.prefixes import Kept
 from provider.server import StageServer
 from provider.session import StageSession
@@ -220,7 +218,7 @@ def _names_other_upstream(server: StageServer) -> None:
         def bind_other(last: Signed) -> None:
             bind(last)
             other = replace(Checkpoint.from_json(last.message), root_out=keccak(b"rows that nobody sent"))
-            session.upstream[session.segment_first] = session.signer.sign(other)
+            session.upstream[session.segment.first] = session.signer.sign(other)
 
         session.bind = bind_other  # type: ignore[method-assign]
 
@@ -252,14 +250,12 @@ def _other_input(session: StageSession) -> None:
     log, dtype = session.files.rows_in, session.execution.dtype
     keep, attach, receive = log.append, session.attach, session.receive
 
-    def append(payload: bytes) -> bytes:
-        sent = row_leaf(log.salt, log.boundary, log.end, log.dtype, payload)
+    def append(payload: bytes) -> None:
         keep(rows_to_bytes(rows_from_bytes(payload, 1, dtype) * 0.5)[0])
-        return sent
 
     def attach_apart(frame: Frame) -> None:
         attach(frame)
-        session.segment = RowTree()
+        session.segment = RowHashes(log.salt, log.boundary, log.dtype, frame.position)
 
     def receive_other(frame: Frame) -> torch.Tensor | None:
         rows = receive(frame)

@@ -49,14 +49,19 @@ def outcome(name: str, folder: Path) -> str:
     except CutError:
         return "refused"
     except Exception as error:
-        return f"not loaded: {type(error).__name__}: {str(error)[:80]}"
+        return f"not loaded: {_told(error, folder)}"
     try:
         whole = StageExecutor(load_stage(folder, LayerRange(0, LAYERS), torch.float32, attention=kernel))
         if not _equal(stages, whole):
             return "differs"
     except Exception as error:
-        return f"not run: {type(error).__name__}: {str(error)[:80]}"
+        return f"not run: {_told(error, folder)}"
     return "packed" if all(stage.pack() for stage in stages) else "alone"
+
+
+def _told(error: Exception, folder: Path) -> str:
+    """The beginning of an error, which says the same wherever the model lies."""
+    return f"{type(error).__name__}: {str(error).replace(str(folder), 'the folder')[:80]}"
 
 
 def _tiny(name: str) -> transformers.PreTrainedModel | None:

@@ -312,6 +312,21 @@ def test_stands__without_a_twin__row_by_row_beyond_any_honest_machine() -> None:
     assert standing(fail + 0.01, -4.0, exact=True)
 
 
+def test_judge__four_rows_far_off_among_many__fail_without_a_twin_alone_and_stand_where_honest_machines_are_near() -> None:
+    tolerance = replace(TOLERANCE, precision="float32", probe=None)
+    for wrong, verdict in ((3, Verdict.PASS), (4, Verdict.FAIL)):
+        sizes = np.full(400, -1.3)
+        sizes[300 : 300 + 20 * wrong : 20] = 6.9 if wrong == 4 else 5.0
+        errors = RowErrors(sizes)
+        found = findings(errors, 200)
+        assert judge(found, tolerance) is verdict
+        assert judge(found, replace(tolerance, precision="bfloat16")) is Verdict.PASS
+    near, far = np.full(400, -1.3), np.full(400, -1.3)
+    far[300:361] = 2.0
+    assert stands(found, errors, [RowErrors(near)], tolerance)
+    assert not stands(found, errors, [RowErrors(near), RowErrors(far)], tolerance)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_variants__of_prompts_nobody_has_chosen_for_it__lie_low(model_dir: Path, precision: str) -> None:
     table = {(entry.layers, entry.precision): entry for entry in read_tolerances(model_dir)}

@@ -163,6 +163,17 @@ def test_packed__honest_rows_of_the_real_model__pass_the_limits_that_were_fitted
         assert judge(findings(errors, len(ids) - 1), tolerance) is Verdict.PASS
 
 
+def test_packed__one_session_in_bfloat16__has_the_rows_of_a_stage_that_is_not_packed(model_dir: Path) -> None:
+    usual, packed = (StageExecutor(load_stage(model_dir, LayerRange(10, 20), torch.bfloat16)) for _ in range(2))
+    assert packed.pack()
+    source = torch.Generator().manual_seed(1)
+    steps = [torch.randn(count, usual.hidden_size, generator=source).bfloat16() for count in (9, 1, 1, 3, 1, 1)]
+    sessions = usual.open_session(), packed.open_session()
+    for rows in steps:
+        expected, found = (stage.forward(own, rows).rows.float() for stage, own in zip((usual, packed), sessions, strict=True))
+        assert float(((expected - found).norm(dim=-1) / expected.norm(dim=-1)).max()) <= torch.finfo(torch.bfloat16).eps
+
+
 def stage_of(folder: Path, attention: str = "sdpa") -> StageExecutor:
     return StageExecutor(load_stage(folder, LayerRange(0, 6), torch.float32, attention=attention))
 

@@ -27,7 +27,7 @@ def files_of(folder: Path, offer: SessionOffer, dtype_in: str = "token") -> Sess
     store = EvidenceStore(folder, 1 << 30)
     where = store.folder(offer.job_id, 0, 0)
     file_in, file_out, rebuilt = store.create(where)
-    return SessionFiles(where, RowLog(file_in, offer.salt, 0, dtype_in), RowLog(file_out, offer.salt, 10, "float32"), rebuilt)
+    return SessionFiles(where, RowLog(offer.salt, 0, dtype_in, file=file_in), RowLog(offer.salt, 10, "float32", file=file_out), rebuilt)
 
 
 def ended(folder: Path, offer: SessionOffer = EARLIER, rows_in: list[bytes] | None = None, plant: object = None) -> Any:
@@ -126,8 +126,8 @@ def test_take_over__rows_are_hashed_under_the_new_salt(tmp_path: Path, opened: C
     for token, row in zip(TOKENS[:5], HIDDEN, strict=False):
         run.rows_in.append(token_payload(token))
         run.rows_out.append(row)
-    assert [taken.rows_in.tree.root(), taken.rows_out.tree.root()] == [run.rows_in.tree.root(), run.rows_out.tree.root()]
-    assert kept.files.rows_in.tree.root() != run.rows_in.tree.root()
+    assert [taken.rows_in.root(), taken.rows_out.root()] == [run.rows_in.root(), run.rows_out.root()]
+    assert kept.files.rows_in.root() != run.rows_in.root()
 
 
 def test_take_over__other_token_ids__are_refused(tmp_path: Path, opened: Callable[..., SessionFiles]) -> None:
@@ -146,7 +146,7 @@ def test_take_over__last_stage__the_tokens_of_the_earlier_answer_are_no_answer_n
     take_over(kept, taken, 5, [], is_last=True)
     for row in HIDDEN[:5]:
         run.rows_out.append(last_stage_payload(row, -1))
-    assert taken.rows_out.tree.root() == run.rows_out.tree.root()
+    assert taken.rows_out.root() == run.rows_out.root()
 
 
 async def test_keep__no_memory_for_it__is_no_error_of_the_job_that_ended() -> None:
