@@ -19,7 +19,8 @@ from funcnet.processes import free_ports
 from protocol.units import FUNC
 
 SPARES = tuple(ProviderPlan(f"spare-{plan.layers}", plan.layers, 110 * FUNC, 220 * FUNC) for plan in PLANS[:3])
-MODEL = "smollm2-135m-instruct"
+MODEL, END = "smollm2-135m-instruct", 2
+"""The model, and its token that ends an answer."""
 
 
 @contextmanager
@@ -45,6 +46,7 @@ class Stream:
     arrivals: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     replaced: int = 0
+    stages: int = 0
     fault: str = ""
     ended: float = 0.0
 
@@ -58,19 +60,28 @@ class Stream:
         return max(later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False))
 
 
-def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None, by: Sequence[str] = ()) -> Stream:
+def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None, by: Sequence[str] = (), endless: bool = False) -> Stream:
     """Stream a greedy answer by the providers of those names, or else by the stages that are planned first, not by spares that have such a prompt's
-    rows; go away after so many chunks, where a number is given."""
+    rows; go away after so many chunks, where a number is given. ``endless``: no answer ends before ``max_tokens``."""
     order = {"provider": {"order": [network.address(name) for name in by or [plan.name for plan in network.plans[:3]]]}}
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=300)
     stream = Stream(time.monotonic())
     try:
         messages: Any = [{"role": "user", "content": question}]
-        chunks = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=max_tokens, temperature=0, stream=True, extra_body=order)
+        chunks = client.chat.completions.create(
+            model=MODEL,
+            messages=messages,
+            max_tokens=max_tokens,
+            temperature=0,
+            stream=True,
+            logit_bias={str(END): -100} if endless else {},
+            extra_body=order,
+        )
         for chunk in chunks:
             told = (chunk.model_extra or {}).get("function_network")
             if told:
                 stream.tokens, stream.replaced = list(told["token_ids"]), len(told["replaced"])
+                stream.stages = len(told["receipts"])
             if chunk.choices and chunk.choices[0].delta.content:
                 stream.arrivals.append(time.monotonic())
             if leave_after is not None and len(stream.arrivals) >= leave_after:

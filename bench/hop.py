@@ -39,7 +39,7 @@ def run(quick: bool = False) -> dict[str, Any]:
 def _between_tokens(network: Network, by: tuple[str, ...], number: int) -> float:
     """Seconds, in the median of one answer."""
     question = f"{text(1000 * number + len(by), WORDS)}. Tell a long story with these words."
-    stream = ask(network, question, MAX_TOKENS, by=by)
-    if stream.fault or len(stream.arrivals) < MAX_TOKENS // 2:
-        raise RuntimeError(stream.fault or f"an answer of {len(stream.arrivals)} tokens is too short to measure")
+    stream = ask(network, question, MAX_TOKENS, by=by, endless=True)
+    if stream.fault or stream.stages != len(by):
+        raise RuntimeError(stream.fault or f"{stream.stages} stages served, not {', '.join(by)}")
     return statistics.median(later - earlier for earlier, later in zip(stream.arrivals, stream.arrivals[1:], strict=False))

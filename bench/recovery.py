@@ -54,9 +54,9 @@ def run(quick: bool = False, kills: int = 100) -> dict[str, Any]:
 def _kill_alone(network: Network, number: int) -> tuple[float, float]:
     """Seconds to the first token of a long prompt, and of the gap in another one's answer."""
     victim = PLANS[number % 3].name
-    first = ask(network, text(2 * number, WORDS), 4).first
+    first = ask(network, text(2 * number, WORDS), 4, endless=True).first
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, network, f"{text(2 * number + 1, WORDS)}. Tell a very long story with these words.", 4 * MAX_TOKENS)
+        asked = pool.submit(ask, network, f"{text(2 * number + 1, WORDS)}. Tell a very long story with these words.", 4 * MAX_TOKENS, endless=True)
         time.sleep(1.3 * first)
         network.supervisor.kill(victim)
         stream = asked.result()

@@ -151,7 +151,7 @@ def run(quick: bool) -> dict[str, Any]:
     rows = [
         _bar("false alarms, upper bound of 95 %", honest["false_alarm_upper95"], 0.001, "ratio"),
         _bar("verifier's compute at a rate of 2 %, of generation", overhead["verifier_share"], 0.005, "ratio"),
-        _bar("provider's hashing, of generation", overhead["provider_overhead"], 0.01, "ratio"),
+        _bar("provider's work for receipts, of generation", overhead["provider_overhead"], 0.01, "ratio"),
         _bar("published proof", overhead["proof_bytes_per_token"], 1.0, "B/token"),
     ]
     return {"rows": rows, "adversaries": adversaries, **honest, **overhead}

@@ -44,7 +44,7 @@ class SamplingParameters(Message, frozen=True, kw_only=True):
 
     def digest(self) -> bytes:
         """keccak of the canonical JSON: keys sorted, no spaces."""
-        return keccak(msgspec.json.encode(self, order="sorted"))
+        return keccak(msgspec.json.encode(msgspec.to_builtins(self, str_keys=True), order="sorted"))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SamplingParameters":

@@ -180,6 +180,13 @@ def test_chat__repetition_penalty__is_pinned_and_changes_the_text(client: openai
     assert len(set(penalised)) == len(penalised)
 
 
+def test_chat__logit_bias__is_pinned_and_forbids_a_token(client: openai.OpenAI) -> None:
+    first = extra(ask(client))["token_ids"][0]
+    told = extra(ask(client, logit_bias={str(first): -100}))
+    assert first not in told["token_ids"]
+    assert len(told["receipts"]) == 3
+
+
 def test_chat__wrong_key__is_401(network: Network) -> None:
     stranger = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key="fn-00000000-x-00000000", max_retries=0)
     with pytest.raises(openai.AuthenticationError, match="well-formed"):

@@ -1,5 +1,6 @@
 """Seeded sampling: reproducible, distributed as the softmax, checkable."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,13 @@ def test_kept_set__each_filter__keeps_the_likely_ones(parameters: SamplingParame
 def test_sample__penalty_and_bias__change_the_choice() -> None:
     assert sample(LOGITS, SamplingParameters(frequency_penalty=1.0), 0, History([0])) == 4
     assert sample(LOGITS, SamplingParameters(logit_bias={3: 100.0}), 0) == 3
+
+
+def test_digest__biases__are_in_it_whatever_their_order_and_come_back_from_json() -> None:
+    biased = SamplingParameters(logit_bias={2: -100.0, 10: 1.5})
+    assert biased.digest() == SamplingParameters(logit_bias={10: 1.5, 2: -100.0}).digest()
+    assert len({biased.digest(), SamplingParameters(logit_bias={2: -100.0}).digest(), SamplingParameters().digest()}) == 3
+    assert SamplingParameters.from_json(msgspec.json.decode(msgspec.json.encode(biased))) == biased
 
 
 def test_sample__repetition_penalty__is_that_of_transformers() -> None:
