@@ -85,8 +85,8 @@ class TypedStruct:
 
     def sign(self, domain: Domain, key: bytes) -> bytes:
         """65-byte secp256k1 signature (r, s, v). By eth_keys itself: what eth_account wraps around it takes as long again."""
-        *points, parity = keys.PrivateKey(key).sign_msg_hash(self.digest(domain)).to_bytes()
-        return bytes([*points, 27 + parity])
+        signature = keys.PrivateKey(key).sign_msg_hash(self.digest(domain)).to_bytes()
+        return signature[:64] + bytes([27 + signature[64]])
 
     def signer(self, domain: Domain, signature: bytes) -> str:
         """The checksummed address that signed. Raises BadSignature where the bytes are no signature."""

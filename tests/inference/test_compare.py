@@ -314,9 +314,9 @@ def test_stands__without_a_twin__row_by_row_beyond_any_honest_machine() -> None:
 
 def test_judge__four_rows_far_off_among_many__fail_without_a_twin_alone_and_stand_where_honest_machines_are_near() -> None:
     tolerance = replace(TOLERANCE, precision="float32", probe=None)
-    for wrong, verdict in ((3, Verdict.PASS), (4, Verdict.FAIL)):
+    for wrong, size, verdict in ((2, 6.9, Verdict.PASS), (3, 5.0, Verdict.PASS), (4, 6.9, Verdict.FAIL)):
         sizes = np.full(400, -1.3)
-        sizes[300 : 300 + 20 * wrong : 20] = 6.9 if wrong == 4 else 5.0
+        sizes[300 : 300 + 20 * wrong : 20] = size
         errors = RowErrors(sizes)
         found = findings(errors, 200)
         assert judge(found, tolerance) is verdict
