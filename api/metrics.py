@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ METRICS = {
     "funcnet_gateway_jobs": "jobs that run now",
     "funcnet_gateway_sessions": "sessions open at providers",
     "funcnet_gateway_resting_providers": "providers that failed and are passed over until they answer again",
+    "funcnet_gateway_replacement_seconds": "streams that went on with other stages, and seconds from where one was seen to fail to the next token",
     "funcnet_gateway_tokens_per_second": "tokens a second over the last ten seconds, by model",
     "funcnet_gateway_unsettled_jobs": "jobs that ended and wait for the database",
 }
@@ -51,6 +52,8 @@ class Metrics(Collector):
         }
         for name, value in values.items():
             yield GaugeMetricFamily(name, METRICS[name], value=value)
+        name = "funcnet_gateway_replacement_seconds"
+        yield SummaryMetricFamily(name, METRICS[name], count_value=router.replacements, sum_value=router.replacement_seconds)
         rates = GaugeMetricFamily("funcnet_gateway_tokens_per_second", METRICS["funcnet_gateway_tokens_per_second"], labels=["model"])
         for model, meter in self.jobs.meters.items():
             rates.add_metric([model], meter.rate())

@@ -8,6 +8,7 @@ pipeline this gateway replays the token ids, or passes them for the sampling to 
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -55,7 +56,8 @@ FIRST_TOKEN_SECONDS = 60
 STEP_SECONDS = 20
 OFFER_SECONDS = 600
 PATIENCE_SECONDS, PATIENCE_STEPS = 0.25, 1.5
-"""Without a token for so long, or for so many usual steps where these take longer, the stages are asked whether they are alive."""
+"""Without a token for so long, or for so many usual steps where these take longer, the stages are asked whether they are alive; at once where the
+connection to one breaks off."""
 MAX_REPLACEMENTS = 4
 
 
@@ -173,10 +175,13 @@ class Pipeline:
             return await self._next_token()
         except StageFailed as error:
             failure = error
+        began = time.monotonic()
         while True:
             await self._recover(failure)
             try:
-                return await self._next_token()
+                sampled = await self._next_token()
+                self.router.replaced(time.monotonic() - began)
+                return sampled
             except StageFailed as error:
                 failure = error
 
@@ -282,11 +287,15 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         began, patience = loop.time(), max(PATIENCE_SECONDS, PATIENCE_STEPS * self._usual)
         deadline = began + (STEP_SECONDS if self.received else FIRST_TOKEN_SECONDS)
-        while not (await asyncio.wait({self._token}, timeout=patience))[0]:
-            if loop.time() > deadline:
-                raise await self._stuck()
-            await self._require_alive()
-        token, self._token = self._token, None
+        token, watches = self._token, {leg.client.broken() for leg in self.legs}
+        while not token.done():
+            done, _ = await asyncio.wait({token, *watches}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            watches -= done
+            if not token.done():
+                if loop.time() > deadline:
+                    raise await self._stuck()
+                await self._require_alive()
+        self._token = None
         # The prompt's step is no measure for those that follow.
         self._usual = 0.8 * self._usual + 0.2 * (loop.time() - began) if self.received else 0.0
         return token.result()

@@ -149,6 +149,9 @@ class Router:
     _offers: dict[bytes, tuple[float, list[StageOffer]]] = field(default_factory=dict)
     resting: dict[str, float] = field(default_factory=dict)
     """Providers that failed, with the time before which nobody asks whether they are back."""
+    replacements: int = 0
+    replacement_seconds: float = 0.0
+    """In all, from where a stage was seen to fail to the next token."""
 
     def offers(self, model_id: bytes) -> list[StageOffer]:
         """All offers of a model by providers that may be given work. Blocks on the node where nobody has refreshed them for a few seconds."""
@@ -234,6 +237,11 @@ class Router:
     def failed(self, provider: str) -> None:
         """Pass the provider over until ``revive`` finds it back."""
         self.resting[provider] = time.monotonic() + COOLDOWN_SECONDS
+
+    def replaced(self, seconds: float) -> None:
+        """Count a stream that went on so long after one of its stages was seen to fail."""
+        self.replacements += 1
+        self.replacement_seconds += seconds
 
     async def revive(self) -> None:
         """Ask those that have rested whether they are back."""

@@ -40,6 +40,7 @@ class StageClient:
     def __init__(self, channel: grpc.aio.Channel, endpoint: str) -> None:
         self.channel = channel
         self.endpoint = endpoint
+        self._watch: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(cls, endpoint: str, tls_cert_hash: bytes) -> "StageClient":
@@ -106,7 +107,19 @@ class StageClient:
         finally:
             call.cancel()
 
+    def broken(self) -> "asyncio.Task[None]":
+        """Done as soon as there is no connection any more: that of a process that died ends with it. One task for all that wait."""
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._connected())
+        return self._watch
+
+    async def _connected(self) -> None:
+        while (state := self.channel.get_state()) is grpc.ChannelConnectivity.READY:
+            await self.channel.wait_for_state_change(state)
+
     async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
         await self.channel.close()
 
 

@@ -11,6 +11,7 @@ import openai
 import psycopg
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from funcnet import FuncnetError
 from funcnet.network import Network
@@ -78,6 +79,13 @@ def stand_ins() -> list[StageReceipt]:
     return []
 
 
+def replacements(network: Network) -> float:
+    """Streams that went on with other stages, as the gateway counts them."""
+    text = requests.get(f"{network.gateway_url}/metrics", headers={"authorization": f"Bearer {network.secrets['admin']}"}, timeout=10).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return next(sample.value for sample in samples if sample.name == "funcnet_gateway_replacement_seconds_count")
+
+
 def wait_served_by(network: Network, client: openai.OpenAI, name: str) -> None:
     """The gateway passes a provider over after a failure until it answers again."""
 
@@ -123,8 +131,10 @@ KILLS = [
 def test_provider__killed_in_mid_stream__a_spare_takes_over_and_the_text_is_the_same(
     network: Network, client: openai.OpenAI, story: list[int], stand_ins: list[StageReceipt], name: str, spare: str, at: int
 ) -> None:
+    counted = replacements(network)
     try:
         job_id, told = tell_story(client, at, lambda: network.supervisor.kill(name))
+        assert replacements(network) == counted + 1
         assert told["token_ids"] == story
         assert told["replaced"] == [network.address(name)]
         served = {receipt.provider: receipt for receipt in receipts_of(told)}

@@ -1,5 +1,6 @@
 """Channels to stages that are kept: one for all calls, and a new one once the stage's process was another."""
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -45,6 +46,30 @@ async def test_clients__same_stage__is_one_channel_and_a_restarted_one_is_found_
     assert await ask(clients, stop) == 2
     await server.stop(0)
     await clients.close()
+
+
+async def test_broken__stage_ends__is_done_for_all_who_wait_and_not_before(tmp_path: Path) -> None:
+    clients = StageClients()
+    server, port = await serve(tmp_path, 0, 1)
+    stop = RouteStop("p", "o", f"grpcs://127.0.0.1:{port}", "0x" + ensure_certificate(tmp_path)[2].hex(), 0, 10)
+    assert await ask(clients, stop) == 1
+    client = await clients.to(stop)
+    watch = client.broken()
+    assert client.broken() is watch
+    await ask(clients, stop)
+    assert not watch.done()
+    await server.stop(0)
+    await asyncio.wait_for(watch, 20)
+    server, _ = await serve(tmp_path, port, 2)
+    client = await clients.to(stop)
+    await client.call("Status", StatusRequest(), StageStatus, timeout=5)
+    watch = client.broken()  # of the connection that came after
+    await asyncio.sleep(0)
+    assert not watch.done()
+    await clients.close()
+    await asyncio.wait({watch})
+    assert watch.cancelled()
+    await server.stop(0)
 
 
 async def test_clients__another_certificate_than_was_registered__is_not_spoken_to(tmp_path: Path) -> None:
