@@ -12,9 +12,10 @@ from eth_hash.auto import keccak
 from eth_utils.address import is_checksum_address
 from eth_utils.hexadecimal import decode_hex
 
-from protocol import ProtocolError
+from protocol import BadSignature, ProtocolError
 from protocol.chain import Chain
 from protocol.keystore import write_secret
+from protocol.typed import recover_signer
 
 
 class Answer(IntEnum):
@@ -35,8 +36,12 @@ def plant_hash(salt: bytes, provider: str, payer: str) -> bytes:
 
 def sign_consent(chain: Chain, payer: LocalAccount, digest: bytes) -> bytes:
     """A payer's word (EIP-191) that a job of its own may be planted: without it a plant could shield a lie to somebody else."""
-    message = keccak(abi_encode(["uint256", "address", "bytes32"], [chain.deployment.chain_id, chain.address("Plants"), digest]))
-    return bytes(payer.sign_message(encode_defunct(message)).signature)
+    return bytes(payer.sign_message(encode_defunct(consent_to(chain, digest))).signature)
+
+
+def consent_to(chain: Chain, digest: bytes) -> bytes:
+    """What a payer signs, as Plants.consentTo."""
+    return keccak(abi_encode(["uint256", "address", "bytes32"], [chain.deployment.chain_id, chain.address("Plants"), digest]))
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,12 @@ class Plant:
     @property
     def digest(self) -> bytes:
         return plant_hash(self.salt, self.provider, self.payer)
+
+    def require_consent(self, chain: Chain) -> None:
+        """Raises BadSignature where the contract would not open the plant, as the payer did not sign for it."""
+        signer = recover_signer(keccak(b"\x19Ethereum Signed Message:\n32" + consent_to(chain, self.digest)), self.consent)
+        if signer != self.payer:
+            raise BadSignature(f"the consent is signed by {signer}, not by the payer {self.payer}")
 
     def write(self, path: Path) -> None:
         """With mode 0600. Raises FileExistsError."""

@@ -2,12 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_type_hints
 
-from eth_account import Account
 from eth_hash.auto import keccak
-from eth_keys import keys
+from eth_keys.constants import SECPK1_N
+from eth_keys.datatypes import PrivateKey, Signature
 
 from protocol import BadSignature
 from protocol.messages import Message
@@ -19,6 +19,8 @@ U32 = Annotated[int, "uint32"]
 U64 = Annotated[int, "uint64"]
 U128 = Annotated[int, "uint128"]
 ZERO32 = bytes(32)
+RECOVERY = 27
+"""What is added to a signature's recovery bit."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ class TypedStruct:
 
     def sign(self, domain: Domain, key: bytes) -> bytes:
         """65-byte secp256k1 signature (r, s, v). By eth_keys itself: what eth_account wraps around it takes as long again."""
-        signature = keys.PrivateKey(key).sign_msg_hash(self.digest(domain)).to_bytes()
-        return signature[:64] + bytes([27 + signature[64]])
+        signature: bytes = _private_key(key).sign_msg_hash(self.digest(domain)).to_bytes()
+        return signature[:64] + bytes([RECOVERY + signature[64]])
 
     def signer(self, domain: Domain, signature: bytes) -> str:
-        """The checksummed address that signed. Raises BadSignature where the bytes are no signature."""
+        """The checksummed address that signed. Raises BadSignature where the bytes are no signature that the contracts would take."""
         try:
-            return str(Account._recover_hash(self.digest(domain), signature=signature))
-        except Exception as error:
+            return recover_signer(self.digest(domain), signature)
+        except BadSignature as error:
             raise BadSignature(f"{self.TYPE_NAME} carries a malformed signature ({error})") from error
 
     def require_signer(self, domain: Domain, signature: bytes, expected: str) -> None:
@@ -121,6 +123,26 @@ class Layout(NamedTuple):
 
     members: tuple[tuple[str, str, str], ...]
     type_hash: bytes
+
+
+def recover_signer(digest: bytes, signature: bytes) -> str:
+    """The checksummed address that signed 32 bytes. Raises BadSignature for what OpenZeppelin's ECDSA refuses on chain, too: a stage could else sign
+    what nobody can hold against it there, or a gateway what a stage cannot hand in."""
+    if len(signature) != 65 or signature[64] - RECOVERY not in (0, 1):
+        raise BadSignature(f"it has to be 65 bytes, of which the last is {RECOVERY} or {RECOVERY + 1}")
+    if int.from_bytes(signature[32:64], "big") > SECPK1_N // 2:
+        raise BadSignature("its s is in the upper half of the curve's order; take the order less s, and the other last byte")
+    try:
+        parsed = Signature(signature[:64] + bytes([signature[64] - RECOVERY]))
+        return str(parsed.recover_public_key_from_msg_hash(digest).to_checksum_address())
+    except Exception as error:
+        raise BadSignature(str(error)) from error
+
+
+@lru_cache(maxsize=16)
+def _private_key(key: bytes) -> PrivateKey:
+    """With its public key, which takes as long as a signature to find."""
+    return PrivateKey(bytes(key))
 
 
 @cache

@@ -1,7 +1,8 @@
 """Faults on purpose, asked for and paid by the treasury. The only lies that this agent knows how to tell.
 
-A planter's file lies in the ``plants`` folder of the agent's data. The agent lies in one job of the payer that it names, and only once the plant
-is noted on chain: from then on neither can accuse this provider of it, since the agent opens the plant by itself as soon as judges have convicted.
+A planter's file lies in the ``plants`` folder of the agent's data. The agent lies in one job of the payer that it names, if that payer signed for it,
+and only once the plant is noted on chain: from then on neither can accuse this provider of it, since the agent opens the plant by itself as soon as
+judges have convicted.
 """
 
 import time
@@ -89,10 +90,12 @@ class Planting:
         return bool(state["notedAt"]) and not state["revealedAt"] and int(state["planter"], 16) != 0
 
     def _read(self, file: Path) -> Plant | None:
+        """None for one that is not this provider's, or that the contract would not open: the lie would cost the stake."""
         try:
             plant = Plant.read(file)
+            plant.require_consent(self.chain)
         except ProtocolError as error:
-            log.warning("not a plant", reason=str(error))
+            log.warning("not a plant", file=file.name, reason=str(error))
             return None
         return plant if plant.provider == self.provider else None
 

@@ -24,6 +24,7 @@ from protocol.trees import row_tree_root
 from protocol.typed import ZERO32, Signed
 from protocol.wire import AttachRequest, CloseReply, CloseRequest, Frame, Kind, OpenReply, OpenRequest, RouteStop, SessionProgress, route_hash
 from tests.network.asking import ask, extra
+from tests.signatures import twin
 
 STAGE, HIDDEN, PROMPT = "provider-2", 576, [1, 2, 3]
 
@@ -168,13 +169,18 @@ async def test_rows__replayed_step_or_none__count_once_and_not_at_all(hostile: H
     await hostile.abort(offer)
 
 
-async def test_checkpoint__by_somebody_else_or_over_other_rows__ends_the_stream(hostile: Hostile) -> None:
-    for key, root, words in ((hostile.gateway, None, "is signed by"), (hostile.before, b"x" * 32, "signed root")):
+async def test_checkpoint__by_somebody_else_over_other_rows_or_as_no_contract_takes_it__ends_the_stream(hostile: Hostile) -> None:
+    cases = [
+        (hostile.gateway, None, bytes, "is signed by"),
+        (hostile.before, b"x" * 32, bytes, "signed root"),
+        (hostile.before, None, twin, "upper half"),
+    ]
+    for key, root, change, words in cases:
         offer = await hostile.open(hostile.offer())
         sent = rows()
         leaves = [row_leaf(offer.salt, 10, i, "float32", payload) for i, payload in enumerate(rows_to_bytes(sent))]
         point = Checkpoint(offer.job_id, hostile.before.address, 0, 0, 10, 0, 3, ZERO32, root or row_tree_root(leaves), ZERO32)
-        signed = Signed.of(point, point.sign(hostile.domain, bytes(key.key)))
+        signed = Signed.of(point, change(point.sign(hostile.domain, bytes(key.key))))
         reason = await hostile.send(offer, frame_of(offer, sent, flags=1), Frame(Kind.CHECKPOINT, offer.job_id, msgspec.json.encode(signed)))
         assert words in reason
         await hostile.abort(offer)

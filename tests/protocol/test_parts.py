@@ -18,6 +18,7 @@ from protocol.typed import Signed, TypedStruct, receipts_domain, settlement_doma
 from protocol.units import FUNC, LayerRange, format_func
 from protocol.vectors import counted
 from protocol.wire import Frame, Kind
+from tests.signatures import twin
 
 DOMAIN = settlement_domain(31337, "0x" + "11" * 20)
 
@@ -54,6 +55,25 @@ def test_typed__signed__recovers_and_another_domain_does_not() -> None:
         voucher.require_signer(settlement_domain(1, DOMAIN.contract), signature, account.address)
     with pytest.raises(BadSignature, match="malformed"):
         voucher.signer(DOMAIN, b"short")
+
+
+def test_typed__signed_as_no_contract_takes_it__is_refused() -> None:
+    account = Account.create()
+    voucher: Voucher = counted(Voucher, 1)
+    digest, signature = voucher.digest(DOMAIN), voucher.sign(DOMAIN, bytes(account.key))
+    assert voucher.signer(DOMAIN, signature) == account.address
+    other, bit, zero = twin(signature), signature[64] - 27, bytes(32)
+    cases = {
+        "upper half": [other],
+        "65 bytes": [signature[:64] + bytes([last]) for last in (bit, 35 + bit, 29)] + [signature[:64], signature + b"\0", b""],
+        "malformed": [zero + signature[32:], signature[:32] + zero + signature[64:], b"\xff" * 32 + signature[32:]],
+    }
+    for words, bad in cases.items():
+        for case in bad:
+            with pytest.raises(BadSignature, match=words):
+                voucher.signer(DOMAIN, case)
+    # It is the same key's, and other libraries say so.
+    assert {Account._recover_hash(digest, signature=both) for both in (signature, other)} == {account.address}
 
 
 def test_typed__json__round_trips_with_wide_integers() -> None:
