@@ -61,9 +61,9 @@ class Stream:
 
 
 def ask(network: Network, question: str, max_tokens: int, leave_after: int | None = None, by: Sequence[str] = (), endless: bool = False) -> Stream:
-    """Stream a greedy answer by the providers of those names, or else by the stages that are planned first, not by spares that have such a prompt's
-    rows; go away after so many chunks, where a number is given. ``endless``: no answer ends before ``max_tokens``."""
-    order = {"provider": {"order": [network.address(name) for name in by or [plan.name for plan in network.plans[:3]]]}}
+    """Stream a greedy answer by the providers of those names alone, or else by the stages that are planned first, not by spares that have such a
+    prompt's rows; go away after so many chunks, where a number is given. ``endless``: no answer ends before ``max_tokens``."""
+    order = [network.address(name) for name in by or [plan.name for plan in network.plans[:3]]]
     client = openai.OpenAI(base_url=f"{network.gateway_url}/v1", api_key=network.api_key, max_retries=0, timeout=300)
     stream = Stream(time.monotonic())
     try:
@@ -75,7 +75,7 @@ def ask(network: Network, question: str, max_tokens: int, leave_after: int | Non
             temperature=0,
             stream=True,
             logit_bias={str(END): -100} if endless else {},
-            extra_body=order,
+            extra_body={"provider": {"order": order, **({"only": order} if by else {})}},
         )
         for chunk in chunks:
             told = (chunk.model_extra or {}).get("function_network")
