@@ -72,3 +72,5 @@ class _Kept:
         signed = self.signer.sign(point)
         Checkpoint.from_json(signed.message).require_signer(self.signer.domain, signed.signature_bytes, self.signer.provider)
         self.signer.sign(Countersignature(point.struct_hash(), point.root_in))
+        for log in (self.rows_in, self.rows_out):
+            log.file.flush()
