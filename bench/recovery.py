@@ -94,10 +94,11 @@ def _kill_alone(network: Network, number: int) -> Alone:
         before = _replacing(network)
         network.supervisor.kill(victim)
         stream = asked.result()
+        replacing = _replacing(network) - before
     if stream.fault or not stream.replaced or len(stream.arrivals) < 2:
         raise RuntimeError(stream.fault or f"{victim} was killed before or after the answer of {len(stream.arrivals)} chunks")
     _heal(network, victim)
-    return Alone(first, stream.longest_gap, _replacing(network) - before)
+    return Alone(first, stream.longest_gap, replacing)
 
 
 def _replacing(network: Network) -> float:
