@@ -1,10 +1,13 @@
 """Stages in one process against transformers' ``generate`` on the same model and cores, greedy; many sessions against one; what receipts cost.
 
 Every value is a ratio measured in this run: medians of interleaved rounds. What takes a whole network (hops, slow links, prompts on one agent and
-answers on another, stages that are killed) has scripts of its own, of which the short run comes last.
+answers on another, stages that are killed) has scripts of its own, of which the short run comes after, and last the sweep over architectures.
 """
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +39,8 @@ def run(quick: bool = False) -> dict[str, Any]:
     if quick:
         return {"rows": rows}
     rows += _measure(torch.bfloat16, 0.85, ROUNDS)
-    return {"rows": rows + [row for script in (hop, links, handover, recovery) for row in script.run(quick=True)["rows"]]}
+    rows += [row for script in (hop, links, handover, recovery) for row in script.run(quick=True)["rows"]]
+    return {"rows": [*rows, _architectures()]}
 
 
 def _measure(dtype: torch.dtype, bar: float, rounds: int) -> list[dict[str, Any]]:
@@ -134,6 +138,15 @@ def _prompt(prompts: torch.Tensor, session: int) -> torch.Tensor:
 def _answer(session: int) -> int:
     """New tokens of a session that joins, from half of ``NEW_TOKENS`` to one and a half."""
     return NEW_TOKENS // 2 + session * 13 % (NEW_TOKENS + 1)
+
+
+def _architectures() -> dict[str, Any]:
+    """How many architectures, built tiny and cut in three, give the bits of the whole: the sweep of the tests."""
+    done = subprocess.run([sys.executable, "-m", "tests.inference.architectures"], capture_output=True, text=True, check=True)
+    found = [outcome.split(":")[0] for outcome in json.loads(done.stdout).values()]
+    value, built = sum(outcome in ("packed", "alone") for outcome in found), sum(outcome != "not built" for outcome in found)
+    name = f"architectures whose three stages are bit-identical to the whole, of {built} built tiny"
+    return {"name": name, "value": value, "bar": 107, "unit": "models", "holds": value >= 107}
 
 
 def _identical(whole: Any, stages: Sequence[StageExecutor], prompts: torch.Tensor) -> float:
