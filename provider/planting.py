@@ -14,7 +14,7 @@ import structlog
 import torch
 from eth_account.signers.local import LocalAccount
 
-from protocol import ProtocolError, Reverted
+from protocol import BadSignature, ProtocolError, Reverted
 from protocol.chain import Chain, struct_values
 from protocol.disputes import Dispute, DisputeReader, Outcome, Status
 from protocol.plants import Plant
@@ -45,7 +45,7 @@ class Planting:
             if mark.is_file() and mark.read_text() != offer.job_id.hex():
                 continue
             if not mark.is_file():
-                if not self._is_noted(plant):
+                if not self._could_be_opened(plant):
                     continue
                 mark.write_text(offer.job_id.hex())
             log.warning("a planted fault goes into this job", job=offer.job_id.hex()[:16], plant=file.name)
@@ -85,15 +85,19 @@ class Planting:
                 found.setdefault(dispute.job_id.hex(), []).append(dispute)
         return found
 
-    def _is_noted(self, plant: Plant) -> bool:
+    def _could_be_opened(self, plant: Plant) -> bool:
+        """Whether the contract would open the plant now: a lie that it would not cover costs the stake."""
+        try:
+            plant.require_consent(self.chain)
+        except BadSignature as error:
+            log.warning("a plant that nobody could open", payer=plant.payer, reason=str(error))
+            return False
         state = struct_values("Plants", "plant", self.chain.call("Plants", "plant", plant.digest))
         return bool(state["notedAt"]) and not state["revealedAt"] and int(state["planter"], 16) != 0
 
     def _read(self, file: Path) -> Plant | None:
-        """None for one that is not this provider's, or that the contract would not open: the lie would cost the stake."""
         try:
             plant = Plant.read(file)
-            plant.require_consent(self.chain)
         except ProtocolError as error:
             log.warning("not a plant", file=file.name, reason=str(error))
             return None
